@@ -1,0 +1,46 @@
+// One plain struct per op: what a launcher, on any device, needs to know. No torch here.
+#pragma once
+
+#include <cstdint>
+
+namespace dsa {
+
+enum class DType : int8_t { kFloat32, kBFloat16, kFloat8E4M3, kUInt8, kInt32, kInt64 };
+
+// A strided tensor. Strides are in elements; data is null where an optional tensor is absent.
+template <int N>
+struct View {
+  void* data = nullptr;
+  DType dtype = DType::kFloat32;
+  int64_t size[N] = {};
+  int64_t stride[N] = {};
+
+  explicit operator bool() const { return data != nullptr; }
+  template <class T>
+  T* as() const {
+    return static_cast<T*>(data);
+  }
+};
+
+// [start, end) of a row after clamping into [0, limit); start >= end means empty.
+struct Range {
+  int64_t start, end;
+  int64_t size() const { return end > start ? end - start : 0; }
+};
+
+struct TopkIndicesParams {
+  View<2> scores;     // float32 [num_rows, seq_len]
+  View<1> row_start;  // int32 [num_rows] or absent
+  View<1> row_end;    // int32 [num_rows] or absent
+  int64_t topk;
+  View<2> out;  // int32 [num_rows, topk]
+};
+
+inline Range row_range(const View<1>& row_start, const View<1>& row_end, int64_t row,
+                       int64_t limit) {
+  int64_t start = row_start ? row_start.as<const int32_t>()[row] : 0;
+  int64_t end = row_end ? row_end.as<const int32_t>()[row] : limit;
+  return {start < 0 ? 0 : start, end > limit ? limit : end};
+}
+
+}  // namespace dsa

@@ -1,0 +1,22 @@
+"""dsa_kernels: kernels for DeepSeek Sparse Attention (DSA) as torch ops.
+
+The chain: indexer input and cache writes -> indexer logits -> exact top-k -> sparse MLA.
+Every op is a function here and `torch.ops.dsa_kernels.<op>`; `explain(op)` says which backend runs.
+"""
+
+from __future__ import annotations
+
+from dsa_kernels._native import extension_path as _extension_path
+from dsa_kernels._op import Explanation, backends, explain, load_native as _load_native
+from dsa_kernels._version import __version__
+from dsa_kernels.ops.topk_indices import topk_indices
+
+__all__ = [
+    "Explanation",
+    "__version__",
+    "backends",
+    "explain",
+    "topk_indices",
+]
+
+_load_native(_extension_path())

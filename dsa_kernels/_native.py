@@ -1,0 +1,24 @@
+"""Where the compiled extension is, and what it says of itself."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from pathlib import Path
+
+
+def extension_path() -> str | None:
+    """Path of the compiled extension, or None if it was not built."""
+    found = sorted(Path(__file__).parent.glob("_C*.so"))
+    return str(found[0]) if found else None
+
+
+@functools.cache
+def cpu_isa() -> str | None:
+    """The ISA level that CPU kernels run at ("scalar", "avx2"), or None without the extension."""
+    path = extension_path()
+    if path is None:
+        return None
+    library = ctypes.CDLL(path)
+    library.dsa_cpu_isa.restype = ctypes.c_char_p
+    return library.dsa_cpu_isa().decode()

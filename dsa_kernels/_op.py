@@ -1,0 +1,357 @@
+"""Registration and backend selection: the only metaprogramming in the package.
+
+An op is declared once, in `ops/<op>.py`, as an `Op`: a schema string and a table that gives each
+tensor's dtypes and symbolic shape. From those two come the torch ops (one overload per backend),
+their fakes, the argument checks and the error texts, so none of them can drift from the others.
+
+    torch dispatcher   picks the device
+    overload           picks the implementation: default = native, .reference, .tilelang, .emulated
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+NAMESPACE = "dsa_kernels"
+
+# In order of preference. The native overload is torch's default one, so a bare
+# `torch.ops.dsa_kernels.<op>(...)` is native.
+BACKENDS = ("native", "tilelang", "emulated", "reference")
+AUTOMATIC = ("native", "tilelang", "reference")  # emulation is only ever asked for by name
+
+OPS: dict[str, Op] = {}
+_library = torch.library.Library(NAMESPACE, "DEF")
+_native_problem: str | None = "the extension has not been loaded"
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One row of a contract's tensor table, parsed from text such as
+
+        "float8_e4m3fn|bfloat16 [num_rows, num_heads, head_dim]"     any of the dtypes
+        "=q [seq_len, head_dim]"                                     the dtype of argument q
+        "uint8 [num_pages | page_size, head_dim+4]"                  dims after the bar are packed
+
+    A symbol means the same size everywhere in the op, and the value of the int argument of that
+    name where there is one. The last dim always has stride 1.
+    """
+
+    name: str
+    text: str
+    dtypes: tuple[torch.dtype, ...]
+    like: str | None
+    dims: tuple[tuple[str | None, int], ...]  # (symbol or None, offset)
+    packed_from: int
+    optional: bool
+    written: bool
+    hint: str
+
+    @staticmethod
+    def parse(name: str, text: str, optional: bool, written: bool, hint: str) -> TensorSpec:
+        dtype_text, dim_text = re.fullmatch(r"(\S+) \[(.*)\]", text).groups()
+        like = dtype_text[1:] if dtype_text.startswith("=") else None
+        dtypes = () if like else tuple(getattr(torch, d) for d in dtype_text.split("|"))
+        before_bar, bar, _ = dim_text.partition("|")
+        dims = []
+        for token in filter(None, re.split(r"[,|]\s*", dim_text.replace(" ", ""))):
+            symbol, offset = re.fullmatch(r"([a-z_]\w*)?\+?(\d+)?", token).groups()
+            dims.append((symbol, int(offset or 0)))
+        packed_from = len(before_bar.split(",")) if bar else len(dims) - 1
+        return TensorSpec(
+            name, text, dtypes, like, tuple(dims), packed_from, optional, written, hint
+        )
+
+    def shape_text(self) -> str:
+        return self.text.partition(" ")[2]
+
+
+def _describe(value) -> str:
+    if not isinstance(value, torch.Tensor):
+        return type(value).__name__
+    return f"{str(value.dtype)[6:]} {list(value.shape)} on {value.device}"
+
+
+class Op:
+    """A contract. See the module docstring.
+
+    name:       the op's name, shared by every file about it
+    schema:     argument list of the low-level torch op, which writes into caller-owned outputs
+    tensors:    argument name -> TensorSpec text, or (text, hint for the error message)
+    reference:  pure-PyTorch implementation with the schema's arguments
+    check:      what the table cannot say: `check(args, sizes)` raises ValueError through `fail`
+    """
+
+    def __init__(
+        self,
+        name: str,
+        schema: str,
+        *,
+        tensors: dict[str, str | tuple[str, str]],
+        reference: Callable[..., None],
+        check: Callable[[dict, dict], None] | None = None,
+    ):
+        self.name = name
+        self.schema = schema
+        self.reference = reference
+        self._check = check
+        parsed = torch._C.parse_schema(f"{NAMESPACE}::{name}{schema}")
+        self.arguments = tuple(a.name for a in parsed.arguments)
+        specs = []
+        for a in parsed.arguments:
+            if a.name in tensors:
+                row = tensors[a.name]
+                text, hint = (row, "") if isinstance(row, str) else row
+                optional = isinstance(a.type, torch._C.OptionalType)
+                written = a.alias_info is not None and a.alias_info.is_write
+                specs.append(TensorSpec.parse(a.name, text, optional, written, hint))
+        self.tensors = tuple(specs)
+        self._overloads: dict[str, Callable] = {}
+        self._available: dict[tuple[str, str], bool] = {}
+        self._define("native")
+        self._define("reference")
+        _library.impl(f"{name}.reference", reference, "CompositeExplicitAutograd")
+        OPS[name] = self
+
+    def _define(self, backend: str) -> None:
+        """Adds the overload for `backend`: schema, fake, and the refusal of gradients."""
+        qualified = self.name if backend == "native" else f"{self.name}.{backend}"
+        # `needs_exact_strides`: inductor must not re-layout arguments, strides are in the contract.
+        tags = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_exact_strides)
+        _library.define(qualified + self.schema, tags=tags)
+        # Outputs belong to the caller, so there is nothing to infer.
+        torch.library.register_fake(f"{NAMESPACE}::{qualified}", _returns_nothing, lib=_library)
+        packet = getattr(getattr(torch.ops, NAMESPACE), self.name)
+        overload = packet.default if backend == "native" else getattr(packet, backend)
+        _library.impl(qualified, _refuse_gradients(self, overload), "Autograd")
+        self._overloads[backend] = overload
+
+    def __call__(self, *args, backend: str | None = None) -> None:
+        """Checks `args` (in schema order) against the contract and runs the chosen backend."""
+        device = self.check(*args)
+        self._overloads[self.choose(backend, device)](*args)
+
+    # -- checks ------------------------------------------------------------------------------
+
+    def fail(self, message: str, kind: type[Exception] = ValueError):
+        raise kind(f"{self.name}: {message}")
+
+    def check(self, *args) -> str:
+        """Raises TypeError or ValueError where `args` break the contract; returns the device type.
+
+        Reads metadata only, never values, so it neither synchronises nor breaks tracing.
+        """
+        values = dict(zip(self.arguments, args, strict=True))
+        sizes: dict[str, int] = {n: v for n, v in values.items() if isinstance(v, int)}
+        sizes_from: dict[str, str] = dict.fromkeys(sizes, "the argument")
+        first: torch.Tensor | None = None
+        for spec in self.tensors:
+            value = values[spec.name]
+            if value is None and spec.optional:
+                continue
+            if not isinstance(value, torch.Tensor):
+                self._mismatch(spec, value, values, "", TypeError)
+            allowed = (values[spec.like].dtype,) if spec.like else spec.dtypes
+            if value.dtype not in allowed:
+                self._mismatch(spec, value, values, "", TypeError)
+            self._check_shape(spec, value, values, sizes, sizes_from)
+            self._check_strides(spec, value)
+            if first is None:
+                first, first_name = value, spec.name
+            elif value.device != first.device:
+                self.fail(
+                    f"{spec.name} must be on the device of {first_name}, {first.device}; "
+                    f"got {_describe(value)}. Move it with .to({str(first.device)!r})."
+                )
+        if self._check is not None:
+            self._check(values, sizes)
+        return first.device.type
+
+    def _check_shape(self, spec, value, values, sizes, sizes_from) -> None:
+        if value.dim() != len(spec.dims):
+            self._mismatch(spec, value, values, "", ValueError)
+        for size, (symbol, offset) in zip(value.shape, spec.dims, strict=True):
+            if symbol is None:
+                ok, note = size == offset, ""
+            elif symbol in sizes:
+                ok = size == sizes[symbol] + offset
+                note = f" with {symbol} = {sizes[symbol]} from {sizes_from[symbol]}"
+            else:
+                sizes[symbol], sizes_from[symbol] = size - offset, spec.name
+                ok, note = size >= offset, ""
+            if not ok:
+                self._mismatch(spec, value, values, note, ValueError)
+
+    def _check_strides(self, spec, value) -> None:
+        if value.numel() == 0:
+            return
+        expected = 1
+        for dim in range(value.dim() - 1, -1, -1):
+            size, stride = value.shape[dim], value.stride(dim)
+            if dim >= spec.packed_from:
+                if size > 1 and stride != expected:
+                    what = "contiguous" if spec.packed_from == 0 else "contiguous in its last dim"
+                    if 0 < spec.packed_from < value.dim() - 1:
+                        what = f"contiguous within each {spec.dims[spec.packed_from - 1][0]} entry"
+                    self.fail(
+                        f"{spec.name} {spec.shape_text()} must be {what}; got strides "
+                        f"{list(value.stride())}. Make it so with .contiguous()."
+                    )
+                expected = expected * size
+            elif spec.written and size > 1 and stride == 0:
+                self.fail(
+                    f"{spec.name} {spec.shape_text()} is written, so it must not overlap itself; "
+                    f"got strides {list(value.stride())}. Pass a tensor that is not expanded."
+                )
+
+    def _mismatch(self, spec, value, values, note: str, kind: type[Exception]):
+        if spec.like:
+            dtypes = f"{str(values[spec.like].dtype)[6:]} (the dtype of {spec.like})"
+        else:
+            dtypes = " or ".join(str(d)[6:] for d in spec.dtypes)
+        none = " or None" if spec.optional else ""
+        hint = f" {spec.hint}" if spec.hint else ""
+        self.fail(
+            f"{spec.name} must be {dtypes} {spec.shape_text()}{note}{none}; "
+            f"got {_describe(value)}.{hint}",
+            kind,
+        )
+
+    # -- selection ---------------------------------------------------------------------------
+
+    def choose(self, backend: str | None, device: str) -> str:
+        """The backend that will run: `backend` or DSA_BACKEND exactly, else the best available."""
+        wanted = backend if backend is not None else default_backend
+        if wanted is not None:
+            if not self._available.get((wanted, device), False):
+                self.fail(
+                    f"backend {wanted!r} was asked for and cannot run on {device}: "
+                    f"{self.unavailable(wanted, device)}. "
+                    f"Available there: {', '.join(self.backends(device))}."
+                )
+            return wanted
+        for name in AUTOMATIC:
+            if self._available.get((name, device), False):
+                return name
+        self.fail(f"no backend runs on {device}; see dsa_kernels.explain({self.name!r}).")
+
+    def backends(self, device: str = "cpu") -> tuple[str, ...]:
+        """Backends that exist for tensors on `device`, best first."""
+        return tuple(b for b in BACKENDS if self.unavailable(b, device) is None)
+
+    def unavailable(self, backend: str, device: str) -> str | None:
+        """Why `backend` cannot serve `device`, or None if it can."""
+        if backend not in BACKENDS:
+            return f"there is no such backend (backends are {', '.join(BACKENDS)})"
+        if self._available.get((backend, device), False):
+            return None
+        if backend == "native" and device == "cpu":
+            return _native_problem or "the extension has no CPU kernel for this op"
+        return f"this version has no {backend} implementation for {device}"
+
+    def refresh(self) -> None:
+        """Records which kernels torch has; called once every backend has been loaded."""
+        for backend in self._overloads:
+            qualified = f"{NAMESPACE}::{self.name}" + ("" if backend == "native" else f".{backend}")
+            for device, key in (("cpu", "CPU"), ("cuda", "CUDA"), ("meta", "Meta")):
+                self._available[backend, device] = (
+                    backend == "reference"
+                    or device == "meta"
+                    or torch._C._dispatch_has_kernel_for_dispatch_key(qualified, key)
+                )
+
+
+def _returns_nothing(*args) -> None:
+    return None
+
+
+def _refuse_gradients(op: Op, overload):
+    """Autograd kernel: no op has a backward, and a silently missing gradient is worse than an error.
+
+    Tensors made under torch.inference_mode() never come here.
+    """
+
+    def kernel(*args):
+        if torch.is_grad_enabled():
+            for name, value in zip(op.arguments, args, strict=False):
+                if isinstance(value, torch.Tensor) and value.requires_grad:
+                    op.fail(
+                        f"{name} requires grad, and this op has no backward. Call it under "
+                        "torch.no_grad() or pass a detached tensor."
+                    )
+        with torch._C._AutoDispatchBelowAutograd():
+            return overload(*args)
+
+    return kernel
+
+
+def backends(op: str, device: str = "cpu") -> tuple[str, ...]:
+    """Backends that can run `op` on tensors of `device` ("cpu", "cuda"), best first."""
+    return _contract(op).backends(device)
+
+
+def _contract(op: str) -> Op:
+    if op not in OPS:
+        raise ValueError(f"there is no op {op!r}; ops are {', '.join(sorted(OPS))}")
+    return OPS[op]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What `explain` returns: the backend that a call would use, and why not each other one."""
+
+    op: str
+    device: str
+    chosen: str
+    refused: dict[str, str]
+
+    def __str__(self) -> str:
+        lines = [f"{self.op} on {self.device}: {self.chosen}"]
+        lines += [f"  not {name}: {reason}" for name, reason in self.refused.items()]
+        return "\n".join(lines)
+
+
+def explain(op: str, *args, backend: str | None = None) -> Explanation:
+    """Says which backend a call of `op` would use, and why each other one would not be.
+
+    op: an op's name. args: the call's tensors, in any order, only for their device (CPU if none).
+    Raises ValueError for an unknown op, or where `backend` is asked for and cannot run.
+    """
+    contract = _contract(op)
+    tensors = [a for a in args if isinstance(a, torch.Tensor)]
+    device = tensors[0].device.type if tensors else "cpu"
+    chosen = contract.choose(backend, device)
+    refused = {}
+    for name in BACKENDS:
+        if name == chosen:
+            continue
+        reason = contract.unavailable(name, device)
+        if reason is None:
+            asked = backend is not None or default_backend is not None
+            reason = f"{chosen} was asked for" if asked else f"{chosen} is preferred"
+        refused[name] = reason
+    return Explanation(op, device, chosen, refused)
+
+
+def load_native(path: str | None) -> None:
+    """Loads the extension at `path` (None: it was not built) and takes stock of all kernels."""
+    global _native_problem
+    if path is None:
+        _native_problem = "the extension is not built (run `pip install .` or `make build`)"
+    else:
+        try:
+            torch.ops.load_library(path)
+            _native_problem = None
+        except OSError as error:
+            _native_problem = f"the extension does not load: {error}"
+    for op in OPS.values():
+        op.refresh()
+
+
+default_backend: str | None = os.environ.get("DSA_BACKEND") or None
+if default_backend is not None and default_backend not in BACKENDS:
+    raise ValueError(f"DSA_BACKEND={default_backend!r}: backends are {', '.join(BACKENDS)}")

@@ -1,0 +1,1 @@
+"""Contracts: one file per op."""

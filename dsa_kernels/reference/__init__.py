@@ -1,0 +1,1 @@
+"""Pure-PyTorch implementations with the schemas' arguments: plain, slow, the executable specification."""

@@ -1,0 +1,72 @@
+"""Builds the CPU extension: `dsa_kernels/_C.abi3.so`, on the libtorch stable ABI.
+
+DSA_CPU=0 leaves it out (the package then runs its reference). A failed build stops the install,
+except with DSA_CPU=auto, which prints why and goes on without it.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+from setuptools import setup
+
+ROOT = Path(__file__).parent
+COMMON_FLAGS = [
+    "-std=c++20",
+    "-O3",
+    "-ffp-contract=off",  # ISA levels differ only where a kernel says so
+    "-fno-math-errno",
+    "-fvisibility=hidden",
+    "-Wall",
+    "-Wno-psabi",
+    "-DTORCH_TARGET_VERSION=0x020b000000000000",  # 2.11
+]
+# Only these files get ISA flags; which of them runs is decided by cpuid at run time.
+ISA_FLAGS = {"avx2": ["-mavx2", "-mfma"]} if platform.machine() in ("x86_64", "AMD64") else {}
+
+
+def relative(paths) -> list[str]:
+    return sorted(str(p.relative_to(ROOT)) for p in paths)
+
+
+def extension():
+    from torch.utils.cpp_extension import BuildExtension, CppExtension
+
+    class BuildWithIsaLevels(BuildExtension):
+        def build_extension(self, ext):
+            flags = (
+                ext.extra_compile_args["cxx"] if isinstance(ext.extra_compile_args, dict) else []
+            )
+            for level, isa_flags in ISA_FLAGS.items():
+                ext.extra_objects += self.compiler.compile(
+                    [f"csrc/cpu/isa/{level}.cpp"],
+                    output_dir=self.build_temp,
+                    include_dirs=ext.include_dirs,
+                    extra_postargs={"cxx": [*flags, *isa_flags]},
+                    depends=ext.depends,
+                )
+            super().build_extension(ext)
+
+    csrc = ROOT / "csrc"
+    isa_sources = {csrc / "cpu" / "isa" / f"{level}.cpp" for level in ISA_FLAGS}
+    sources = [p for p in csrc.glob("bindings/*.cpp")] + [
+        p for p in csrc.glob("cpu/**/*.cpp") if p not in isa_sources
+    ]
+    return {
+        "ext_modules": [
+            CppExtension(
+                "dsa_kernels._C",
+                relative(sources),
+                depends=relative(csrc.glob("**/*.h")),
+                extra_compile_args={"cxx": COMMON_FLAGS},
+                py_limited_api=True,
+            )
+        ],
+        "cmdclass": {"build_ext": BuildWithIsaLevels},
+        "options": {"bdist_wheel": {"py_limited_api": "cp310"}},
+    }
+
+
+setup(**({} if os.environ.get("DSA_CPU") == "0" else extension()))
