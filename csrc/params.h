@@ -49,6 +49,23 @@ struct IndexerTopkParams {
   View<2> out;        // int32 [num_rows, topk]
 };
 
+struct PagedMqaLogitsParams {
+  View<4> q;            // float8_e4m3fn [batch, next_n, num_heads, head_dim]
+  View<3> cache;        // uint8 [num_pages, page_size, head_dim + 4], planar pages
+  View<2> weights;      // float32 [batch * next_n, num_heads]
+  View<2> seq_lens;     // int32 [batch, next_n], keys that each query token sees
+  View<2> block_table;  // int32 [batch, max_pages]
+  bool fill;            // columns without a key become -inf
+  View<2> out;          // float32 | bfloat16 [batch * next_n, max_seq_len]
+};
+
+struct PagedIndexerTopkParams {
+  PagedMqaLogitsParams score;  // all but fill and out
+  int64_t topk, max_seq_len;
+  View<1> workspace;  // uint8 [workspace_bytes], at least next_n rows of float32 logits
+  View<2> out;        // int32 [batch * next_n, topk]
+};
+
 struct TopkIndicesParams {
   View<2> scores;     // float32 [num_rows, seq_len]
   View<1> row_start;  // int32 [num_rows] or absent

@@ -11,6 +11,8 @@ from dsa_kernels._op import Explanation, backends, explain, load_native as _load
 from dsa_kernels._version import __version__
 from dsa_kernels.ops.indexer_topk import indexer_topk
 from dsa_kernels.ops.mqa_logits import mqa_logits
+from dsa_kernels.ops.paged_indexer_topk import paged_indexer_topk
+from dsa_kernels.ops.paged_mqa_logits import paged_mqa_logits
 from dsa_kernels.ops.sparse_mla_decode import sparse_mla_decode
 from dsa_kernels.ops.sparse_mla_prefill import sparse_mla_prefill
 from dsa_kernels.ops.topk_indices import topk_indices
@@ -22,6 +24,8 @@ __all__ = [
     "explain",
     "indexer_topk",
     "mqa_logits",
+    "paged_indexer_topk",
+    "paged_mqa_logits",
     "sparse_mla_decode",
     "sparse_mla_prefill",
     "topk_indices",

@@ -7,6 +7,8 @@ namespace dsa::cpu {
 
 void mqa_logits(const MqaLogitsParams& p);
 void indexer_topk(const IndexerTopkParams& p);
+void paged_indexer_topk(const PagedIndexerTopkParams& p);
+void paged_mqa_logits(const PagedMqaLogitsParams& p);
 void sparse_mla_decode(const SparseMlaDecodeParams& p);
 void sparse_mla_prefill(const SparseMlaPrefillParams& p);
 void topk_indices(const TopkIndicesParams& p);
