@@ -1,6 +1,5 @@
-// Arithmetic that the cache writers and the indexer's input share: quantiser, RoPE, Hadamard,
-// LayerNorm. Bitwise equal to dsa_kernels/reference/quantize.py, but for LayerNorm's sums: fp32,
-// one rounded operation at a time (the build never contracts to fma), in the same order.
+// The quantiser that cache writers and the indexer's input share; bitwise what
+// dsa_kernels/reference/quantize.py computes, for any input (the build never contracts to fma).
 #pragma once
 
 #include <cmath>
