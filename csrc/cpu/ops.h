@@ -5,6 +5,10 @@
 
 namespace dsa::cpu {
 
+void mqa_logits(const MqaLogitsParams& p);
+void indexer_topk(const IndexerTopkParams& p);
+void sparse_mla_decode(const SparseMlaDecodeParams& p);
+void sparse_mla_prefill(const SparseMlaPrefillParams& p);
 void topk_indices(const TopkIndicesParams& p);
 
 }  // namespace dsa::cpu
