@@ -28,6 +28,25 @@ struct Range {
   int64_t size() const { return end > start ? end - start : 0; }
 };
 
+struct MqaLogitsParams {
+  View<3> q;          // float8_e4m3fn | bfloat16 | float32 [num_rows, num_heads, head_dim]
+  View<2> k;          // q's dtype [seq_len, head_dim]
+  View<2> weights;    // float32 [num_rows, num_heads]
+  View<1> k_scale;    // float32 [seq_len] or absent
+  View<1> row_start;  // int32 [num_rows] or absent
+  View<1> row_end;    // int32 [num_rows] or absent
+  bool compressed;    // column 0 is row_start
+  bool fill;          // columns without a key become -inf
+  View<2> out;        // float32 | bfloat16 [num_rows, width]
+};
+
+struct IndexerTopkParams {
+  MqaLogitsParams score;  // all but out
+  int64_t topk;
+  View<1> workspace;  // uint8 [workspace_bytes], at least one row of float32 logits
+  View<2> out;        // int32 [num_rows, topk]
+};
+
 struct TopkIndicesParams {
   View<2> scores;     // float32 [num_rows, seq_len]
   View<1> row_start;  // int32 [num_rows] or absent

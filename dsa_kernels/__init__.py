@@ -9,6 +9,8 @@ from __future__ import annotations
 from dsa_kernels._native import extension_path as _extension_path
 from dsa_kernels._op import Explanation, backends, explain, load_native as _load_native
 from dsa_kernels._version import __version__
+from dsa_kernels.ops.indexer_topk import indexer_topk
+from dsa_kernels.ops.mqa_logits import mqa_logits
 from dsa_kernels.ops.topk_indices import topk_indices
 
 __all__ = [
@@ -16,6 +18,8 @@ __all__ = [
     "__version__",
     "backends",
     "explain",
+    "indexer_topk",
+    "mqa_logits",
     "topk_indices",
 ]
 

@@ -5,6 +5,8 @@
 
 namespace dsa::cpu {
 
+void mqa_logits(const MqaLogitsParams& p);
+void indexer_topk(const IndexerTopkParams& p);
 void topk_indices(const TopkIndicesParams& p);
 
 }  // namespace dsa::cpu
