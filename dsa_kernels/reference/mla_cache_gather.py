@@ -1,4 +1,4 @@
-"""Reference of `mla_cache_gather`, and the reading of latent-cache records that attention shares."""
+"""Reference of `mla_cache_gather`, and the record reader that attention shares."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dsa_kernels.reference.paging import gathered_rows
 
 
 def ue8m0_to_float(exponent: torch.Tensor) -> torch.Tensor:
-    """2^(e - 127) as float32 of uint8 `exponent`; e = 0 is subnormal, e = 255 is NaN, as in e8m0."""
+    """2^(e - 127) as float32 of uint8 `exponent`; e = 0 is subnormal, e = 255 is NaN (e8m0)."""
     bits = exponent.int() << 23
     bits = bits.masked_fill(exponent == 0, 0x00400000).masked_fill(exponent == 255, 0x7FC00000)
     return bits.view(torch.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import torch
@@ -36,7 +37,7 @@ def gathered_rows(
     """
     max_pages = block_table.shape[1]
     bounds = cu_seq_lens.clamp(0, num_tokens).tolist()
-    for request, (begin, end) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+    for request, (begin, end) in enumerate(itertools.pairwise(bounds)):
         if begin >= end:
             continue
         first = 0 if seq_start is None else int(seq_start[request])
