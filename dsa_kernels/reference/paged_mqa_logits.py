@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from dsa_kernels.reference.indexer_k_cache_gather import read_index_keys
+from dsa_kernels.reference.index_cache import read_index_keys
 from dsa_kernels.reference.mqa_logits import score
 from dsa_kernels.reference.paging import slots_of
 
