@@ -30,6 +30,41 @@ struct Range {
   int64_t size() const { return end > start ? end - start : 0; }
 };
 
+struct IndicesToSlotsParams {
+  View<2> indices;      // int32 [num_rows, topk]
+  View<2> block_table;  // int32 [batch, max_pages]
+  View<1> row_request;  // int32 [num_rows], or absent: num_rows / batch rows per request
+  int64_t page_size;
+  View<2> slots;   // int32 [num_rows, topk]
+  View<1> counts;  // int32 [num_rows]
+};
+
+struct MergeAttentionStatesParams {
+  View<4> outs;       // bfloat16 | float32 [num_parts, num_rows, num_heads, d_v]
+  View<3> lses;       // float32 [num_parts, num_rows, num_heads]
+  View<1> attn_sink;  // float32 [num_heads] or absent
+  View<3> out;        // bfloat16 | float32 [num_rows, num_heads, d_v]
+  View<2> lse;        // float32 [num_rows, num_heads]
+};
+
+struct MlaCacheStoreParams {
+  View<2> kv_c;        // bfloat16 | float32 [num_tokens, nope_dim]
+  View<2> k_pe;        // kv_c's dtype [num_tokens, 64]
+  View<1> slots;       // int32 | int64 [num_tokens]
+  CacheFormat format;  // of cache
+  bool ue8m0;          // scales are powers of two
+  View<3> cache;       // uint8 | bfloat16 [num_pages, page_size, record]
+};
+
+struct MlaCacheGatherParams {
+  View<3> cache;        // uint8 | bfloat16 [num_pages, page_size, record]
+  CacheFormat format;   // of cache
+  View<2> block_table;  // int32 [batch, max_pages]
+  View<1> cu_seq_lens;  // int32 [batch+1]
+  View<1> seq_start;    // int32 [batch] or absent
+  View<2> out;          // bfloat16 | float32 [num_tokens, d_qk]
+};
+
 struct MqaLogitsParams {
   View<3> q;          // float8_e4m3fn | bfloat16 | float32 [num_rows, num_heads, head_dim]
   View<2> k;          // q's dtype [seq_len, head_dim]
