@@ -9,6 +9,9 @@ from __future__ import annotations
 from dsa_kernels._native import extension_path as _extension_path
 from dsa_kernels._op import Explanation, backends, explain, load_native as _load_native
 from dsa_kernels._version import __version__
+from dsa_kernels.ops.indexer_k_cache_gather import indexer_k_cache_gather
+from dsa_kernels.ops.indexer_k_cache_store import indexer_k_cache_store
+from dsa_kernels.ops.indexer_q_rope_quant import indexer_q_rope_quant
 from dsa_kernels.ops.indexer_topk import indexer_topk
 from dsa_kernels.ops.mqa_logits import mqa_logits
 from dsa_kernels.ops.sparse_mla_decode import sparse_mla_decode
@@ -20,6 +23,9 @@ __all__ = [
     "__version__",
     "backends",
     "explain",
+    "indexer_k_cache_gather",
+    "indexer_k_cache_store",
+    "indexer_q_rope_quant",
     "indexer_topk",
     "mqa_logits",
     "sparse_mla_decode",

@@ -5,6 +5,9 @@
 
 namespace dsa::cpu {
 
+void indexer_q_rope_quant(const IndexerQRopeQuantParams& p);
+void indexer_k_cache_store(const IndexerKCacheStoreParams& p);
+void indexer_k_cache_gather(const IndexerKCacheGatherParams& p);
 void mqa_logits(const MqaLogitsParams& p);
 void indexer_topk(const IndexerTopkParams& p);
 void sparse_mla_decode(const SparseMlaDecodeParams& p);
