@@ -69,6 +69,41 @@ struct IndexerKCacheGatherParams {
   View<1> scale_out;    // float32 [num_tokens]
 };
 
+struct IndicesToSlotsParams {
+  View<2> indices;      // int32 [num_rows, topk]
+  View<2> block_table;  // int32 [batch, max_pages]
+  View<1> row_request;  // int32 [num_rows], or absent: num_rows / batch rows per request
+  int64_t page_size;
+  View<2> slots;   // int32 [num_rows, topk]
+  View<1> counts;  // int32 [num_rows]
+};
+
+struct MergeAttentionStatesParams {
+  View<4> outs;       // bfloat16 | float32 [num_parts, num_rows, num_heads, d_v]
+  View<3> lses;       // float32 [num_parts, num_rows, num_heads]
+  View<1> attn_sink;  // float32 [num_heads] or absent
+  View<3> out;        // bfloat16 | float32 [num_rows, num_heads, d_v]
+  View<2> lse;        // float32 [num_rows, num_heads]
+};
+
+struct MlaCacheStoreParams {
+  View<2> kv_c;        // bfloat16 | float32 [num_tokens, nope_dim]
+  View<2> k_pe;        // kv_c's dtype [num_tokens, 64]
+  View<1> slots;       // int32 | int64 [num_tokens]
+  CacheFormat format;  // of cache
+  bool ue8m0;          // scales are powers of two
+  View<3> cache;       // uint8 | bfloat16 [num_pages, page_size, record]
+};
+
+struct MlaCacheGatherParams {
+  View<3> cache;        // uint8 | bfloat16 [num_pages, page_size, record]
+  CacheFormat format;   // of cache
+  View<2> block_table;  // int32 [batch, max_pages]
+  View<1> cu_seq_lens;  // int32 [batch+1]
+  View<1> seq_start;    // int32 [batch] or absent
+  View<2> out;          // bfloat16 | float32 [num_tokens, d_qk]
+};
+
 struct MqaLogitsParams {
   View<3> q;          // float8_e4m3fn | bfloat16 | float32 [num_rows, num_heads, head_dim]
   View<2> k;          // q's dtype [seq_len, head_dim]
@@ -86,6 +121,23 @@ struct IndexerTopkParams {
   int64_t topk;
   View<1> workspace;  // uint8 [workspace_bytes], at least one row of float32 logits
   View<2> out;        // int32 [num_rows, topk]
+};
+
+struct PagedMqaLogitsParams {
+  View<4> q;            // float8_e4m3fn [batch, next_n, num_heads, head_dim]
+  View<3> cache;        // uint8 [num_pages, page_size, head_dim + 4], planar pages
+  View<2> weights;      // float32 [batch * next_n, num_heads]
+  View<2> seq_lens;     // int32 [batch, next_n], keys that each query token sees
+  View<2> block_table;  // int32 [batch, max_pages]
+  bool fill;            // columns without a key become -inf
+  View<2> out;          // float32 | bfloat16 [batch * next_n, max_seq_len]
+};
+
+struct PagedIndexerTopkParams {
+  PagedMqaLogitsParams score;  // all but fill and out
+  int64_t topk, max_seq_len;
+  View<1> workspace;  // uint8 [workspace_bytes], at least next_n rows of float32 logits
+  View<2> out;        // int32 [batch * next_n, topk]
 };
 
 struct TopkIndicesParams {

@@ -25,7 +25,8 @@ struct PagedRows {
 };
 
 // Calls fn(row, slot) for each row that a request claims; slot is -1 where invalid. Rows that two
-// requests claim are written by both, in order of request: each block of rows belongs to one thread.
+// requests claim are written by both, in order of request: each block of rows belongs to one
+// thread.
 template <class F>
 void for_each_gathered_row(const PagedRows& rows, const F& fn) {
   constexpr int64_t kBlock = 64;

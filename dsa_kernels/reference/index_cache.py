@@ -22,3 +22,17 @@ def index_planes(cache: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         codes.unflatten(1, (page_size, head_dim)),
         scales.unflatten(1, (page_size, INDEX_SCALE_BYTES)),
     )
+
+
+def read_index_keys(cache: torch.Tensor, slots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The keys in `slots`: float8_e4m3fn [n, head_dim] and their scales, float32 [n].
+
+    cache: uint8 [num_pages | page_size, head_dim+4]; slots: int64 [n], all valid.
+    """
+    codes, scales = index_planes(cache)
+    page_size = max(cache.shape[1], 1)  # a cache without slots has no slot to read either
+    page, token = slots // page_size, slots % page_size
+    return (
+        codes[page, token].view(torch.float8_e4m3fn),
+        scales[page, token].view(torch.float32)[:, 0],
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from dsa_kernels.reference.index_cache import index_planes
+from dsa_kernels.reference.index_cache import read_index_keys
 from dsa_kernels.reference.paging import gathered_rows
 
 
@@ -17,16 +17,12 @@ def indexer_k_cache_gather(
     scale_out: torch.Tensor,  # float32 [num_tokens]
 ) -> None:
     num_pages, page_size, _ = cache.shape
-    code_plane, scale_plane = index_planes(cache)
     for rows, slots in gathered_rows(
         block_table, cu_seq_lens, seq_start, k_out.shape[0], num_pages, page_size
     ):
         valid = slots >= 0
-        slot = slots[valid]
-        page, token = slot // max(page_size, 1), slot % max(page_size, 1)
-        codes = torch.zeros(k_out[rows].shape, dtype=torch.uint8)
-        scales = torch.zeros((slots.numel(), 4), dtype=torch.uint8)
-        codes[valid] = code_plane[page, token]
-        scales[valid] = scale_plane[page, token]
-        k_out[rows] = codes.view(torch.float8_e4m3fn)
-        scale_out[rows] = scales.view(torch.float32)[:, 0]
+        codes, scales = read_index_keys(cache, slots[valid])
+        k_out[rows] = 0
+        scale_out[rows] = 0
+        k_out[rows].view(torch.uint8)[valid] = codes.view(torch.uint8)
+        scale_out[rows][valid] = scales

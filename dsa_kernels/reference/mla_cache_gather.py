@@ -15,19 +15,28 @@ def ue8m0_to_float(exponent: torch.Tensor) -> torch.Tensor:
     return bits.view(torch.float32)
 
 
-def record_data(cache: torch.Tensor, slots: torch.Tensor, cache_format: str) -> torch.Tensor:
-    """uint8 [n, data_bytes + scale bytes of planar pages] of an fp8 cache's records.
+def pages_of(cache: torch.Tensor) -> torch.Tensor:
+    """[num_pages, page_size * record]: a view of `cache`, which is packed within a page."""
+    num_pages, page_size, record = cache.shape
+    return cache.view(num_pages, page_size * record)
 
-    cache: uint8 [num_pages | page_size, record]; slots: int64 [n], valid.
+
+def record_bytes(
+    cache: torch.Tensor, slots: torch.Tensor, cache_format: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where the bytes of records lie in `pages_of(cache)`: pages [n, 1], bytes in page [n, record].
+
+    cache: uint8 [num_pages | page_size, record]; slots: int64 [n], all valid. The order is data
+    first, then the scales of a planar page.
     """
-    page_size = max(cache.shape[1], 1)
-    page, token = (slots // page_size)[:, None], (slots % page_size)[:, None]
     fmt = FP8_FORMATS[cache_format]
+    page_size = max(cache.shape[1], 1)  # a cache without slots has no valid slot either
+    page, token = (slots // page_size)[:, None], (slots % page_size)[:, None]
     byte = token * fmt.data_bytes + torch.arange(fmt.data_bytes, device=cache.device)
     if fmt is V4:
         scale = token * V4_SCALE_BYTES + torch.arange(V4_SCALE_BYTES, device=cache.device)
         byte = torch.cat([byte, page_size * fmt.data_bytes + scale], dim=1)
-    return cache.flatten(1)[page, byte]
+    return page, byte
 
 
 def read_records(cache: torch.Tensor, slots: torch.Tensor, cache_format: str) -> torch.Tensor:
@@ -36,10 +45,11 @@ def read_records(cache: torch.Tensor, slots: torch.Tensor, cache_format: str) ->
     cache: uint8|bfloat16 [num_pages | page_size, record]; slots: int64 [n], all valid.
     """
     if cache_format == "bf16":
-        page_size = max(cache.shape[1], 1)  # a cache without slots has no slot to read either
+        page_size = max(cache.shape[1], 1)
         return cache[slots // page_size, slots % page_size].float()
     fmt = FP8_FORMATS[cache_format]
-    record = record_data(cache, slots, cache_format)
+    page, byte = record_bytes(cache, slots, cache_format)
+    record = pages_of(cache)[page, byte]
     codes = record[:, : fmt.nope_dim].view(torch.float8_e4m3fn).float()
     if fmt is V4:
         scales = ue8m0_to_float(record[:, fmt.data_bytes :][:, : fmt.num_groups])
