@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 
 import pytest
@@ -89,7 +90,7 @@ def int32(values, *shape):
 
 def random_cache(name, num_pages, page_size, seed=0):
     """Random bytes everywhere but in scales, which are any finite ones, not powers of two (v32)."""
-    cache_format, _, record, dtype = FORMATS[name]
+    cache_format, _, record, _ = FORMATS[name]
     g = torch.Generator().manual_seed(seed)
     if cache_format == "bf16":
         return torch.randn(num_pages, page_size, record, generator=g).bfloat16()
@@ -137,8 +138,8 @@ def test_every_value(backend, name, page_size, dtype):
     cache = random_cache(name, 4, page_size)
     apart = torch.full((4, page_size * record + 24), 0xFF, dtype=torch.uint8)
     apart = apart.to(cache_dtype) if cache_dtype == torch.uint8 else apart.bfloat16() * NAN
-    spread = apart.as_strided(cache.shape, (apart.stride(0), record, 1)).copy_(cache)
     spread = apart.as_strided(cache.shape, (apart.stride(0), record, 1))
+    spread.copy_(cache)
     lengths = [2 * page_size, 1, min(page_size + 2, 2 * page_size)]
     bounds = [0, lengths[0], lengths[0] + 1, sum(lengths)]
     table = [[3, 1], [0, 2], [2, 0]]
@@ -282,7 +283,7 @@ def test_rows_outside_every_request_are_untouched(backend, bounds):
     cache = random_cache("v32", 6, 2)
     out = check(cache, [[0, 1], [2, 3], [4, 5]], bounds, None, "v32", 10, backend)
     claimed = set()
-    for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
+    for begin, end in itertools.pairwise(bounds):
         claimed |= set(range(max(begin, 0), min(end, 10)))
     untouched = [r for r in range(10) if r not in claimed]
     assert out[untouched].eq(7.0).all()
@@ -368,7 +369,7 @@ def test_guard_bands_and_strides(backend, name, dtype):
 @pytest.mark.parametrize("name", FORMATS)
 def test_unselected_records_never_matter(backend, name):
     """NaN bytes in every record, page and pad that no position reaches."""
-    cache_format, _, record, cache_dtype = FORMATS[name]
+    cache_format, _, _, cache_dtype = FORMATS[name]
     cache = random_cache(name, 4, 3)
     call = functools.partial(
         dsa_kernels.mla_cache_gather,
