@@ -84,12 +84,59 @@ struct IndexerTopkParams {
   View<2> out;        // int32 [num_rows, topk]
 };
 
+struct PagedMqaLogitsParams {
+  View<4> q;            // float8_e4m3fn [batch, next_n, num_heads, head_dim]
+  View<3> cache;        // uint8 [num_pages, page_size, head_dim + 4], planar pages
+  View<2> weights;      // float32 [batch * next_n, num_heads]
+  View<2> seq_lens;     // int32 [batch, next_n], keys that each query token sees
+  View<2> block_table;  // int32 [batch, max_pages]
+  bool fill;            // columns without a key become -inf
+  View<2> out;          // float32 | bfloat16 [batch * next_n, max_seq_len]
+};
+
+struct PagedIndexerTopkParams {
+  PagedMqaLogitsParams score;  // all but fill and out
+  int64_t topk, max_seq_len;
+  View<1> workspace;  // uint8 [workspace_bytes], at least next_n rows of float32 logits
+  View<2> out;        // int32 [batch * next_n, topk]
+};
+
 struct TopkIndicesParams {
   View<2> scores;     // float32 [num_rows, seq_len]
   View<1> row_start;  // int32 [num_rows] or absent
   View<1> row_end;    // int32 [num_rows] or absent
   int64_t topk;
   View<2> out;  // int32 [num_rows, topk]
+};
+
+struct SparseMlaPrefillParams {
+  View<3> q;            // bfloat16 | float32 [num_queries, num_heads, d_qk]
+  View<2> kv;           // q's dtype [num_kv, d_qk], or absent
+  View<3> cache;        // uint8 | bfloat16 [num_pages, page_size, record], where kv is absent
+  CacheFormat format;   // of cache
+  View<2> indices;      // int32 [num_queries, topk]
+  View<1> kv_start;     // int32 [num_queries] or absent
+  View<1> topk_length;  // int32 [num_queries] or absent
+  View<1> attn_sink;    // float32 [num_heads] or absent
+  float sm_scale;
+  View<3> out;         // q's dtype [num_queries, num_heads, 512]
+  View<2> max_logits;  // float32 [num_queries, num_heads]
+  View<2> lse;         // float32 [num_queries, num_heads]
+};
+
+struct SparseMlaDecodeParams {
+  View<4> q;                  // bfloat16 | float32 [batch, next_n, num_heads, d_qk]
+  View<3> cache;              // uint8 | bfloat16 [num_pages, page_size, record]
+  View<3> indices;            // int32 [batch, next_n, topk]
+  View<2> topk_length;        // int32 [batch, next_n] or absent
+  View<1> attn_sink;          // float32 [num_heads] or absent
+  View<3> extra_cache;        // as cache, own page size, or absent
+  View<3> extra_indices;      // int32 [batch, next_n, extra_topk] or absent
+  View<2> extra_topk_length;  // int32 [batch, next_n] or absent
+  CacheFormat format;         // of both caches
+  float sm_scale;
+  View<4> out;  // q's dtype [batch, next_n, num_heads, 512]
+  View<3> lse;  // float32 [batch, next_n, num_heads]
 };
 
 inline Range row_range(const View<1>& row_start, const View<1>& row_end, int64_t row,

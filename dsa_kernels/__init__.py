@@ -15,6 +15,10 @@ from dsa_kernels.ops.merge_attention_states import merge_attention_states
 from dsa_kernels.ops.mla_cache_gather import mla_cache_gather
 from dsa_kernels.ops.mla_cache_store import mla_cache_store
 from dsa_kernels.ops.mqa_logits import mqa_logits
+from dsa_kernels.ops.paged_indexer_topk import paged_indexer_topk
+from dsa_kernels.ops.paged_mqa_logits import paged_mqa_logits
+from dsa_kernels.ops.sparse_mla_decode import sparse_mla_decode
+from dsa_kernels.ops.sparse_mla_prefill import sparse_mla_prefill
 from dsa_kernels.ops.topk_indices import topk_indices
 
 __all__ = [
@@ -28,6 +32,10 @@ __all__ = [
     "mla_cache_gather",
     "mla_cache_store",
     "mqa_logits",
+    "paged_indexer_topk",
+    "paged_mqa_logits",
+    "sparse_mla_decode",
+    "sparse_mla_prefill",
     "topk_indices",
 ]
 

@@ -7,6 +7,11 @@ namespace dsa {
 
 inline constexpr int64_t kMaxHeadDim = 256;  // scratch of the CPU kernels
 
+inline void check_indexer_shape(const char* op, int64_t num_heads, int64_t head_dim) {
+  STD_TORCH_CHECK(num_heads >= 8 && num_heads % 8 == 0, op, ": num_heads must be a multiple of 8.");
+  STD_TORCH_CHECK(head_dim >= 1 && head_dim <= kMaxHeadDim, op, ": head_dim is out of range.");
+}
+
 inline MqaLogitsParams score_params(const char* op, const Tensor& q, const Tensor& k,
                                     const Tensor& weights, const std::optional<Tensor>& k_scale,
                                     const std::optional<Tensor>& row_start,
@@ -15,8 +20,7 @@ inline MqaLogitsParams score_params(const char* op, const Tensor& q, const Tenso
   p.q =
       view<3>(op, "q", q, {{DType::kFloat8E4M3, DType::kBFloat16, DType::kFloat32}, {-1, -1, -1}});
   const int64_t num_rows = p.q.size[0], num_heads = p.q.size[1], head_dim = p.q.size[2];
-  STD_TORCH_CHECK(num_heads >= 8 && num_heads % 8 == 0, op, ": num_heads must be a multiple of 8.");
-  STD_TORCH_CHECK(head_dim >= 1 && head_dim <= kMaxHeadDim, op, ": head_dim is out of range.");
+  check_indexer_shape(op, num_heads, head_dim);
   p.k = view<2>(op, "k", k, {{p.q.dtype}, {-1, head_dim}});
   p.weights = view<2>(op, "weights", weights, {{DType::kFloat32}, {num_rows, num_heads}});
   p.k_scale = view<1>(op, "k_scale", k_scale, {{DType::kFloat32}, {p.k.size[0]}});

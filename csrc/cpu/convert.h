@@ -44,6 +44,16 @@ inline void from_float(const Isa& isa, const float* in, void* data, DType dtype,
   }
 }
 
+// Entries [first, first + count) of dim 0; an absent view stays absent.
+template <int N>
+View<N> slice(View<N> v, int64_t first, int64_t count) {
+  if (v) {
+    v.data = advance(v.data, v.dtype, first * v.stride[0]);
+    v.size[0] = count;
+  }
+  return v;
+}
+
 // The element at i of an int32 or int64 vector.
 inline int64_t integer_at(const View<1>& v, int64_t i) {
   return v.dtype == DType::kInt64 ? v.as<const int64_t>()[i] : v.as<const int32_t>()[i];

@@ -12,7 +12,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <limits>
 #include <vector>
 
 #include "../params.h"
@@ -70,9 +69,10 @@ void score_chunk(const ScoreShape& shape, const ScoreRow* rows, int num_rows, in
   }
 
   float scales[kKeyTile], logits[kKeyTile];
+  bool exists[kKeyTile];
   for (int64_t tile = first; tile < last; tile += kKeyTile) {
     const int count = static_cast<int>(std::min<int64_t>(kKeyTile, last - tile));
-    load_keys(tile, count, keys.data(), scales);
+    load_keys(tile, count, keys.data(), scales, exists);
     for (int r = 0; r < num_rows; ++r) {
       const int64_t from = std::max(tile, rows[r].keys.start);
       const int64_t to = std::min(tile + count, rows[r].keys.end);
@@ -81,11 +81,9 @@ void score_chunk(const ScoreShape& shape, const ScoreRow* rows, int num_rows, in
       isa.gemm(keys.data() + skip * dim, dim, 1, queries.data() + size_t(r) * dim * heads, heads,
                dots.data(), heads, n, heads, dim, false);
       for (int i = 0; i < n; ++i) {
-        const float scale = scales[skip + i];
-        logits[i] = scale == -std::numeric_limits<float>::infinity()
-                        ? scale
-                        : scale * isa.relu_head_sum(dots.data() + i * heads, rows[r].weights,
-                                                    shape.num_heads);
+        const float sum =
+            isa.relu_head_sum(dots.data() + i * heads, rows[r].weights, shape.num_heads);
+        logits[i] = exists[skip + i] ? scales[skip + i] * sum : -INFINITY;
       }
       from_float(isa, logits, rows[r].out, shape.out_dtype, from - rows[r].origin, n);
     }

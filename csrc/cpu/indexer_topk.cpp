@@ -7,19 +7,6 @@
 #include "ops.h"
 
 namespace dsa::cpu {
-namespace {
-
-template <int N>
-View<N> rows_of(View<N> v, int64_t first, int64_t count) {
-  if (v) {
-    v.data = advance(v.data, v.dtype, first * v.stride[0]);
-    v.size[0] = count;
-  }
-  return v;
-}
-
-}  // namespace
-
 void indexer_topk(const IndexerTopkParams& p) {
   const int64_t num_rows = p.score.q.size[0], seq_len = p.score.k.size[0];
   const int64_t tile_rows = seq_len == 0 ? num_rows : p.workspace.size[0] / (4 * seq_len);
@@ -37,8 +24,8 @@ void indexer_topk(const IndexerTopkParams& p) {
     }
 
     MqaLogitsParams score = p.score;
-    score.q = rows_of(p.score.q, first, count);
-    score.weights = rows_of(p.score.weights, first, count);
+    score.q = slice(p.score.q, first, count);
+    score.weights = slice(p.score.weights, first, count);
     score.row_start = {start.data(), DType::kInt32, {count}, {1}};
     score.row_end = {end.data(), DType::kInt32, {count}, {1}};
     score.compressed = false;
@@ -46,8 +33,8 @@ void indexer_topk(const IndexerTopkParams& p) {
     score.out = logits;
     mqa_logits(score);
 
-    topk_indices({logits, rows_of(p.score.row_start, first, count),
-                  rows_of(p.score.row_end, first, count), p.topk, rows_of(p.out, first, count)});
+    topk_indices({logits, slice(p.score.row_start, first, count),
+                  slice(p.score.row_end, first, count), p.topk, slice(p.out, first, count)});
   }
 }
 

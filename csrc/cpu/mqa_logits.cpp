@@ -19,10 +19,11 @@ void mqa_logits(const MqaLogitsParams& p) {
   const auto out_of = [&](int64_t row) {
     return advance(p.out.data, p.out.dtype, row * p.out.stride[0]);
   };
-  const auto load_keys = [&](int64_t first, int count, float* keys, float* scales) {
+  const auto load_keys = [&](int64_t first, int count, float* keys, float* scales, bool* exists) {
     for (int i = 0; i < count; ++i) {
       to_float(current_isa(), p.k.data, p.k.dtype, (first + i) * p.k.stride[0],
                keys + i * shape.head_dim, shape.head_dim);
+      exists[i] = true;
       scales[i] = p.k_scale ? p.k_scale.as<const float>()[first + i] : 1.0f;
     }
   };

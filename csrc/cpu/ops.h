@@ -11,6 +11,10 @@ void mla_cache_gather(const MlaCacheGatherParams& p);
 void mla_cache_store(const MlaCacheStoreParams& p);
 void mqa_logits(const MqaLogitsParams& p);
 void indexer_topk(const IndexerTopkParams& p);
+void paged_indexer_topk(const PagedIndexerTopkParams& p);
+void paged_mqa_logits(const PagedMqaLogitsParams& p);
+void sparse_mla_decode(const SparseMlaDecodeParams& p);
+void sparse_mla_prefill(const SparseMlaPrefillParams& p);
 void topk_indices(const TopkIndicesParams& p);
 
 }  // namespace dsa::cpu

@@ -1,6 +1,5 @@
-// Arithmetic that the cache writers and the indexer's input share: quantiser, RoPE, Hadamard,
-// LayerNorm. Bitwise equal to dsa_kernels/reference/quantize.py, but for LayerNorm's sums: fp32,
-// one rounded operation at a time (the build never contracts to fma), in the same order.
+// The quantiser that cache writers and the indexer's input share; bitwise what
+// dsa_kernels/reference/quantize.py computes, for any input (the build never contracts to fma).
 #pragma once
 
 #include <cmath>
@@ -24,8 +23,7 @@ inline float bits_float(uint32_t u) {
   return x;
 }
 
-// e4m3fn nearest to x, ties to even, saturating at +-448; every NaN is 0x7f. Both branches are
-// computed and selected, so that loops over it vectorise.
+// e4m3fn nearest to x, ties to even, saturating at +-448; every NaN is 0x7f. Vectorises in a loop.
 inline uint8_t float_to_fp8(float x) {
   const int32_t u = static_cast<int32_t>(float_bits(x));
   const int32_t sign = (u >> 24) & 0x80;
@@ -51,12 +49,14 @@ inline float round_up_to_power_of_two(float x) {
 // two if ue8m0; code = x / scale, a true division. Bitwise what the reference's quantize_groups
 // gives, for any x.
 inline void quantize_group(const float* x, int n, bool ue8m0, uint8_t* codes, float* scale) {
-  float amax = kAmaxFloor;
+  // Magnitudes compare as integers: a maximum over floats would not vectorise.
+  int32_t amax = static_cast<int32_t>(float_bits(kAmaxFloor));
   for (int i = 0; i < n; ++i) {
-    const float magnitude = std::fabs(x[i]);
-    amax = magnitude > amax ? magnitude : amax;  // false for NaN
+    const int32_t magnitude = static_cast<int32_t>(float_bits(x[i]) & 0x7fffffff);
+    const int32_t number = magnitude > 0x7f800000 ? 0 : magnitude;
+    amax = number > amax ? number : amax;
   }
-  float s = amax / kFp8Max;
+  float s = bits_float(static_cast<uint32_t>(amax)) / kFp8Max;
   if (ue8m0) s = round_up_to_power_of_two(s);
   for (int i = 0; i < n; ++i) codes[i] = float_to_fp8(x[i] / s);
   *scale = s;

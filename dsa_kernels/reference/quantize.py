@@ -1,7 +1,6 @@
-"""Arithmetic that the cache writers and the indexer's input share: quantiser, RoPE, Hadamard, LayerNorm.
+"""The quantiser that cache writers and the indexer's input share.
 
-Everything is fp32, one rounded operation at a time, in an order that the C++ (csrc/cpu/quantize.h)
-repeats; only the sums of LayerNorm have a free order.
+It is fp32, one rounded operation at a time; csrc/cpu/quantize.h repeats it bitwise.
 """
 
 from __future__ import annotations

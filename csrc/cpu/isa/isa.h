@@ -11,22 +11,22 @@
 namespace dsa::cpu {
 
 // Row-major float panels that `gemm` reads have their lane dimension padded to this many floats.
-constexpr int kLanePad = 16;
+constexpr int kLanePad = 8;
 
 struct Isa {
   const char* name;
 
-  // c[m, n] (+)= sum over k, in order, of a[m, k] * b[k, n]. n is a multiple of kLanePad; a has
-  // strides (a_row, a_col), b and c have unit stride along n.
+  // c[m, n] (+)= sum over k of a[m, k] * b[k, n], in an order that depends on k alone. n is a
+  // multiple of kLanePad; a has strides (a_row, a_col), b and c have unit stride along n.
   void (*gemm)(const float* a, int64_t a_row, int64_t a_col, const float* b, int64_t b_row,
                float* c, int64_t c_row, int m, int n, int k, bool accumulate);
 
   // sum over h of weights[h] * relu(dots[h]), with relu(NaN) = NaN. heads is a multiple of 8.
   float (*relu_head_sum)(const float* dots, const float* weights, int heads);
 
-  // x[i] = exp(x[i] - shift) for i < n; returns nothing, rows are summed by the caller.
-  // One column block of online softmax over kLanePad heads; see sparse_mla.h.
-  void (*exp_shifted)(float* x, const float* shift, int rows, int64_t row_stride, int n);
+  // x[i][j] = exp(x[i][j] - shift[j]) for i < rows, j < n; n is a multiple of kLanePad, rows are n
+  // apart. To 2 ulp for x <= shift, 0 below shift - 87, NaN for NaN.
+  void (*exp_shifted)(float* x, const float* shift, int rows, int n);
 
   // Conversions to float of n elements.
   void (*from_bfloat16)(const uint16_t* in, float* out, int64_t n);
