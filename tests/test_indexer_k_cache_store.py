@@ -1,4 +1,4 @@
-"""indexer_k_cache_store against its steps in fp64 (indexer_oracle.py) and a page layout written out."""
+"""indexer_k_cache_store against its steps in fp64 (indexer_oracle.py), and the page's layout."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RAW = {"rope_layout": "none", "hadamard": False}
 
 
 def read(cache: torch.Tensor, slots: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """(uint8 codes [n, head_dim], float32 scales [n]), byte by byte: offsets are written out here."""
+    """uint8 codes [n, head_dim] and float32 scales [n], from offsets written out here."""
     _, page_size, record = cache.shape
     head_dim = record - 4
     codes, scales = [], []
@@ -242,7 +242,7 @@ def test_writes_the_slots_and_nothing_else(backend, dtype, page_size, padding):
     num_pages, head_dim = 5, 64
     capacity, page_bytes = num_pages * page_size, page_size * (head_dim + 4)
     valid = sorted({0, page_size - 1, page_size, capacity // 2, capacity - 1})
-    slots = torch.tensor(valid + [capacity, *INVALID[dtype]], dtype=dtype)
+    slots = torch.tensor([*valid, capacity, *INVALID[dtype]], dtype=dtype)
     slots = slots[torch.randperm(slots.numel())]
     k = keys(slots.numel(), head_dim, torch.bfloat16)
     guarded = Guarded(
