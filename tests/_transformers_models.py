@@ -1,4 +1,4 @@
-"""Small models of both classes, and eager's selection, for the tests of integrations.transformers."""
+"""Small models of both classes, and eager's selection, for test_transformers*.py."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import functools
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import pytest
 import torch
 from torch.overrides import TorchFunctionMode
+
+pytest.importorskip("transformers")
+
 from transformers import (
     DeepseekV32Config,
     DeepseekV32ForCausalLM,

@@ -7,9 +7,6 @@ import pickle
 
 import pytest
 import torch
-
-pytest.importorskip("transformers")
-
 from _transformers_models import (
     TOPK,
     eager_selection,

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-
-transformers = pytest.importorskip("transformers")
-
 from _transformers_models import enabled, make_model, padded_mask, shared_model, text
 from transformers import DynamicCache, StaticCache
 from transformers.cache_utils import DynamicSlidingWindowLayer, Fp8QuantizedLayer
@@ -49,7 +46,7 @@ def test_configuration(name, field):
 def test_layer_types():
     model = make_model("deepseek")
     model.config.layer_types = ["indexed_attention", "full_attention"]
-    with pytest.raises(ValueError, match='config.layer_types must be "indexed_attention"'):
+    with pytest.raises(ValueError, match=r'config.layer_types must be "indexed_attention"'):
         enable(model)
 
 
@@ -62,12 +59,12 @@ def test_other_model_class():
 
 def test_indexer_dtype():
     model = make_model("deepseek")
-    with pytest.raises(ValueError, match="indexer_dtype must be \"model\" or \"fp8\"; got 'int8'"):
+    with pytest.raises(ValueError, match='indexer_dtype must be "model" or "fp8"; got \'int8\''):
         enable(model, indexer_dtype="int8")
 
 
 def test_transformers_version(monkeypatch):
-    monkeypatch.setattr(transformers, "__version__", "5.24.1")
+    monkeypatch.setattr("transformers.__version__", "5.24.1")
     with pytest.raises(RuntimeError, match=r"supports transformers 5.23.\*; found 5.24.1"):
         enable(make_model("deepseek"))
 
@@ -93,7 +90,7 @@ def test_wrapped_attention():
     attention = model.model.layers[1].self_attn
     stock = attention.forward
     attention.forward = lambda *args, **kwargs: stock(*args, **kwargs)
-    with pytest.raises(RuntimeError, match="enable: layer 1: .* wrapped or replaced"):
+    with pytest.raises(RuntimeError, match=r"enable: layer 1: .* wrapped or replaced"):
         enable(model)
     del attention.forward
     enable(model)

@@ -1,1 +1,1 @@
-"""Bindings of dsa_kernels to other projects. Each subpackage imports its project, so none is imported here."""
+"""Bindings to other projects. Each subpackage imports its project, so none is imported here."""

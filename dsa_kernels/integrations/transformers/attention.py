@@ -17,7 +17,7 @@ from dsa_kernels.integrations.transformers.bounds import IMPLEMENTATION, RowBoun
 
 LATENT_DIM = 512
 ROPE_DIM = 64
-# Absorbed queries are 3 to 4.5 times as wide as the model's; blocks bound what a long prefill holds.
+# Absorbed queries are 3 to 4.5 times as wide as the model's; blocks bound what a prefill holds.
 QUERY_BLOCK = 1024
 
 
@@ -90,19 +90,26 @@ class SparseAttention:
     ) -> torch.Tensor:
         """Returns [batch, queries, heads, v_head_dim]."""
         batch, heads, queries, _ = q_pass.shape
-        out = q_pass.new_empty((batch, queries, heads, self.v_head_dim))
+        # kv_b_proj expands a latent into a head's key and value. Its key half moves to the query,
+        # its value half to the output, so that keys and values stay latents.
+        expand = self.kv_b_proj.weight.view(heads, -1, LATENT_DIM)
+        if expand.device.type == "cpu":
+            # bfloat16 products of torch run at a small fraction of the float32 rate on most CPUs.
+            expand, q_pass = expand.float(), q_pass.float()
+        halves = expand.split([self.qk_nope_head_dim, self.v_head_dim], dim=1)
+        out = latent.new_empty((batch, queries, heads, self.v_head_dim))
         if queries * indices.shape[2] < key_end:  # fewer selected rows than keys: decode
             kv, indices = _gather_selected(latent, rope, indices)
             q_pass, q_rot = (x.transpose(0, 1).flatten(1, 2) for x in (q_pass, q_rot))
-            self._attend_rows(q_pass, q_rot, kv, indices, out.view(-1, heads, self.v_head_dim))
+            rows_out = out.view(-1, heads, self.v_head_dim)
+            self._attend_rows(q_pass, q_rot, kv, indices, *halves, rows_out)
             return out
         for b in range(batch):
             kv = torch.cat([latent[b, :key_end], rope[b, :key_end]], dim=-1)
             for first in range(0, queries, QUERY_BLOCK):
                 rows = slice(first, first + QUERY_BLOCK)
-                self._attend_rows(
-                    q_pass[b, :, rows], q_rot[b, :, rows], kv, indices[b, rows], out[b, rows]
-                )
+                q = q_pass[b, :, rows], q_rot[b, :, rows]
+                self._attend_rows(*q, kv, indices[b, rows], *halves, out[b, rows])
         return out
 
     def _attend_rows(
@@ -111,18 +118,16 @@ class SparseAttention:
         q_rot: torch.Tensor,  # [heads, rows, 64]
         kv: torch.Tensor,  # [keys, 576]
         indices: torch.Tensor,  # int32 [rows, width]
+        to_key: torch.Tensor,  # q_pass's dtype [heads, nope_dim, 512]
+        to_value: torch.Tensor,  # q_pass's dtype [heads, v_head_dim, 512]
         out: torch.Tensor,  # [rows, heads, v_head_dim], written
     ) -> None:
-        # kv_b_proj expands a latent into a head's key and value. Its key half moves to the query,
-        # its value half to the output, so that keys and values stay latents. Views, no copies.
-        expand = self.kv_b_proj.weight.view(q_pass.shape[0], -1, LATENT_DIM)
-        to_key, to_value = expand.split([self.qk_nope_head_dim, self.v_head_dim], dim=1)
-
         q = kv.new_empty((q_pass.shape[1], q_pass.shape[0], LATENT_DIM + ROPE_DIM))
         q[..., :LATENT_DIM] = torch.bmm(q_pass, to_key).transpose(0, 1)
         q[..., LATENT_DIM:] = q_rot.transpose(0, 1)
         attended, _, _ = dsa_kernels.sparse_mla_prefill(q, kv, indices, sm_scale=self.scaling)
-        out.copy_(torch.bmm(attended.transpose(0, 1), to_value.transpose(1, 2)).transpose(0, 1))
+        attended = attended.transpose(0, 1).to(to_value.dtype)
+        out.copy_(torch.bmm(attended, to_value.transpose(1, 2)).transpose(0, 1))
 
     def _check_call(self, hidden_states, bounds, past_key_values, position_ids, kwargs) -> None:
         """Raises for what only the call shows to be unsupported, before any cache is written."""
@@ -143,8 +148,8 @@ class SparseAttention:
             )
         if any(kwargs.get(name) is not None for name in ("cu_seq_lens_q", "cu_seq_lens_k")):
             raise ValueError(
-                "dsa_kernels: packed sequences (cu_seq_lens_q) are not supported. Pass one sequence "
-                "per batch row, padded on the left."
+                "dsa_kernels: packed sequences (cu_seq_lens_q) are not supported. Pass one "
+                "sequence per batch row, padded on the left."
             )
         if torch.is_grad_enabled() and (
             hidden_states.requires_grad or any(p.requires_grad for p in self.parameters())

@@ -46,16 +46,16 @@ class RowBounds:
         return indices.masked_fill_(indices >= self.end[:, None], -1)
 
     def check_positions(self, position_ids: torch.Tensor | None) -> None:
-        """Raises for position_ids that do not count up by one over a row's tokens; once per call."""
+        """Raises for position_ids that do not count up by one along a row; once per call."""
         if position_ids is None or self._positions_checked:
             return
         is_token = self.end[:-1] > self.start[:, :-1]  # padding may carry any position
         step = position_ids.diff(dim=-1)
         if bool(((step != 1) & is_token).any()):
             raise ValueError(
-                "dsa_kernels: position_ids must count up by one along each sequence; these restart "
-                "or jump, as in packed sequences, and keys are bounded by one range per query. Pass "
-                "one sequence per batch row, padded on the left."
+                "dsa_kernels: position_ids must count up by one along each sequence; these "
+                "restart or jump, as in packed sequences, and keys are bounded by one range per "
+                "query. Pass one sequence per batch row, padded on the left."
             )
         self._positions_checked = True
 
@@ -92,8 +92,8 @@ def row_bounds(
     """The mask function that transformers calls for this implementation."""
     if mask_function is not causal_mask_function or kv_offset != 0:
         raise ValueError(
-            "dsa_kernels: only the causal mask over left-padded rows is supported; got another mask "
-            "pattern (packed position_ids that restart, a block, sliding or custom overlay). Pass "
+            "dsa_kernels: only the causal mask over left-padded rows is supported; got another "
+            "mask pattern (packed position_ids that restart, a block, sliding or custom overlay). Pass "
             "one sequence per batch row, or disable(model)."
         )
     key_end = int(q_offset) + q_length
@@ -109,7 +109,7 @@ def row_bounds(
 
 
 def _left_padding(mask: torch.Tensor, key_end: int) -> list[int]:
-    """Leading zeros of each row of the boolean [batch, >= key_end] mask, which may have no other."""
+    """Leading zeros of each row of a boolean [batch, >= key_end] mask, which may have no other."""
     if mask.dim() != 2 or mask.shape[1] < key_end:
         raise ValueError(
             "dsa_kernels: attention_mask must be [batch, cached + new tokens] with at least "
@@ -127,8 +127,8 @@ def _left_padding(mask: torch.Tensor, key_end: int) -> list[int]:
             )
         column = int(drops[row].nonzero()[0]) + 1
         raise ValueError(
-            f"dsa_kernels: attention_mask has a hole in batch row {row} at column {column}: a masked "
-            "token between visible ones. Only left padding is supported."
+            f"dsa_kernels: attention_mask has a hole in batch row {row} at column {column}: a "
+            "masked token between visible ones. Only left padding is supported."
         )
     return (key_end - mask.sum(1)).tolist()
 

@@ -12,14 +12,16 @@ from dsa_kernels.integrations.transformers.bounds import RowBounds
 
 def _rotate(indexer, x: torch.Tensor, position_embeddings, rope: Callable) -> torch.Tensor:
     """RoPE on the first qk_rope_head_dim dims of x [batch, tokens, heads, head_dim]."""
-    rotated, passed = x.split([indexer.qk_rope_head_dim, x.shape[-1] - indexer.qk_rope_head_dim], -1)
+    rotated, passed = x.split(
+        [indexer.qk_rope_head_dim, x.shape[-1] - indexer.qk_rope_head_dim], -1
+    )
     # The model's functions rotate a pair (q, k); the second result is not used.
     rotated, _ = rope(rotated, rotated[:, :, :1], *position_embeddings, unsqueeze_dim=2)
     return torch.cat([rotated, passed], dim=-1)
 
 
 def store_keys(indexer, hidden_states, position_embeddings, rope, past_key_values) -> torch.Tensor:
-    """Adds this call's keys to the cache, as the stock indexer does; returns all [batch, keys, dim]."""
+    """Adds this call's keys to the cache, as the stock indexer does; all [batch, keys, dim]."""
     k = indexer.k_norm(indexer.wk(hidden_states)).unsqueeze(2)
     k = _rotate(indexer, k, position_embeddings, rope).squeeze(2)
     if past_key_values is None:
