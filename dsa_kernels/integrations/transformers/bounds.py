@@ -69,13 +69,7 @@ class RowBounds:
         return RowBounds(self.padding, queries, self.key_end, self.key_length, device)
 
     def __getitem__(self, key):
-        # The stock attention slices its mask first of all.
-        raise RuntimeError(
-            f'attn_implementation is "{IMPLEMENTATION}" but this model\'s attention is the stock '
-            "one. Call dsa_kernels.integrations.transformers.enable(model) instead of setting the "
-            "implementation; a model that shares its config object with an enabled one needs a "
-            "copy of the config."
-        )
+        _refuse_stock_attention()  # which slices its mask first of all
 
 
 def row_bounds(
@@ -93,8 +87,8 @@ def row_bounds(
     if mask_function is not causal_mask_function or kv_offset != 0:
         raise ValueError(
             "dsa_kernels: only the causal mask over left-padded rows is supported; got another "
-            "mask pattern (packed position_ids that restart, a block, sliding or custom overlay). Pass "
-            "one sequence per batch row, or disable(model)."
+            "mask pattern (packed position_ids that restart, a block, sliding or custom overlay). "
+            "Pass one sequence per batch row, or disable(model)."
         )
     key_end = int(q_offset) + q_length
     if kv_length < key_end:
@@ -133,10 +127,15 @@ def _left_padding(mask: torch.Tensor, key_end: int) -> list[int]:
     return (key_end - mask.sum(1)).tolist()
 
 
-def _stock_attention(module, *_, **__):
-    # Reached only where a stock attention module runs under this implementation's name.
-    RowBounds.__getitem__(None, None)
+def _refuse_stock_attention(*_, **__):
+    """Reached where an attention module that is not ours runs under this implementation's name."""
+    raise RuntimeError(
+        f'attn_implementation is "{IMPLEMENTATION}" but this model\'s attention is the stock one. '
+        "Call dsa_kernels.integrations.transformers.enable(model) instead of setting the "
+        "implementation; a model that shares its config object with an enabled one needs a copy of "
+        "the config."
+    )
 
 
 AttentionMaskInterface.register(IMPLEMENTATION, row_bounds)
-AttentionInterface.register(IMPLEMENTATION, _stock_attention)
+AttentionInterface.register(IMPLEMENTATION, _refuse_stock_attention)
