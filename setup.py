@@ -18,6 +18,7 @@ COMMON_FLAGS = [
     "-O3",
     "-ffp-contract=off",  # ISA levels differ only where a kernel says so
     "-fno-math-errno",
+    "-fno-trapping-math",  # only exception flags are given up; without it selects do not vectorise
     "-fvisibility=hidden",
     "-Wall",
     "-Wno-psabi",

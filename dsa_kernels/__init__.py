@@ -9,6 +9,16 @@ from __future__ import annotations
 from dsa_kernels._native import extension_path as _extension_path
 from dsa_kernels._op import Explanation, backends, explain, load_native as _load_native
 from dsa_kernels._version import __version__
+from dsa_kernels.ops.indexer_topk import indexer_topk
+from dsa_kernels.ops.indices_to_slots import indices_to_slots
+from dsa_kernels.ops.merge_attention_states import merge_attention_states
+from dsa_kernels.ops.mla_cache_gather import mla_cache_gather
+from dsa_kernels.ops.mla_cache_store import mla_cache_store
+from dsa_kernels.ops.mqa_logits import mqa_logits
+from dsa_kernels.ops.paged_indexer_topk import paged_indexer_topk
+from dsa_kernels.ops.paged_mqa_logits import paged_mqa_logits
+from dsa_kernels.ops.sparse_mla_decode import sparse_mla_decode
+from dsa_kernels.ops.sparse_mla_prefill import sparse_mla_prefill
 from dsa_kernels.ops.topk_indices import topk_indices
 
 __all__ = [
@@ -16,6 +26,16 @@ __all__ = [
     "__version__",
     "backends",
     "explain",
+    "indexer_topk",
+    "indices_to_slots",
+    "merge_attention_states",
+    "mla_cache_gather",
+    "mla_cache_store",
+    "mqa_logits",
+    "paged_indexer_topk",
+    "paged_mqa_logits",
+    "sparse_mla_decode",
+    "sparse_mla_prefill",
     "topk_indices",
 ]
 

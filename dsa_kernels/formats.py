@@ -28,6 +28,7 @@ ROPE_DIM = 64
 INDEX_SCALE_BYTES = 4
 FP8_MAX = 448.0  # largest float8_e4m3fn
 AMAX_FLOOR = 1e-4  # DeepSeek's quantiser never divides by less than this / 448
+SCALE_FORMATS = ("ue8m0", "float32")  # power of two (rounded up), or amax / 448 as it is
 
 
 @dataclass(frozen=True)

@@ -71,4 +71,12 @@ View<N> view(const char* op, const char* name, const std::optional<Tensor>& t,
   return t.has_value() ? view(op, name, *t, expect) : View<N>{};
 }
 
+// Workspace of the fused selections: at least `floats` float32, aligned for them.
+inline View<1> logits_workspace(const char* op, const Tensor& workspace, int64_t floats) {
+  const View<1> v = view<1>(op, "workspace", workspace, {{DType::kUInt8}, {-1}});
+  STD_TORCH_CHECK(v.size[0] >= 4 * floats && reinterpret_cast<uintptr_t>(v.data) % 4 == 0, op,
+                  ": workspace must hold ", floats, " aligned float32; got ", v.size[0], " bytes.");
+  return v;
+}
+
 }  // namespace dsa

@@ -1,4 +1,4 @@
-// Reading one token's record of a latent cache.
+// Reading and writing one token's record of a latent cache.
 #pragma once
 
 #include <cstring>
@@ -6,6 +6,7 @@
 #include "../formats.h"
 #include "../params.h"
 #include "isa/isa.h"
+#include "quantize.h"
 
 namespace dsa::cpu {
 
@@ -49,6 +50,42 @@ inline void read_record(const Isa& isa, const View<3>& cache, CacheFormat format
     }
     std::memcpy(rope, data + V4::kRopeOffset, sizeof rope);
     isa.from_bfloat16(rope, out + V4::kNopeDim, kRopeDim);
+  }
+}
+
+// Writes a key at a valid `slot`: its first `nope_dim` dims quantised, its RoPE dims as bf16.
+inline void write_record(const Isa& isa, const View<3>& cache, CacheFormat format, int64_t slot,
+                         const float* nope, const float* rope, bool ue8m0) {
+  const int64_t page = slot / cache.size[1], token = slot % cache.size[1];
+  if (format == CacheFormat::kBFloat16) {
+    uint16_t* record = cache.as<uint16_t>() + page * cache.stride[0] + token * cache.size[2];
+    isa.to_bfloat16(nope, record, cache.size[2] - kRopeDim);
+    isa.to_bfloat16(rope, record + cache.size[2] - kRopeDim, kRopeDim);
+    return;
+  }
+  uint8_t* base = cache.as<uint8_t>() + page * cache.stride[0];
+  uint16_t rope_bits[kRopeDim];
+  isa.to_bfloat16(rope, rope_bits, kRopeDim);
+  if (format == CacheFormat::kV32) {
+    uint8_t* record = base + token * V32::kRecordBytes;
+    float scales[V32::kGroups];
+    for (int g = 0; g < V32::kGroups; ++g) {
+      quantize_group(nope + g * V32::kGroupDim, V32::kGroupDim, ue8m0, record + g * V32::kGroupDim,
+                     &scales[g]);
+    }
+    std::memcpy(record + V32::kScaleOffset, scales, sizeof scales);
+    std::memcpy(record + V32::kRopeOffset, rope_bits, sizeof rope_bits);
+  } else {
+    uint8_t* data = base + token * V4::kDataBytes;
+    uint8_t* exponents = base + cache.size[1] * V4::kDataBytes + token * V4::kScaleBytes;
+    for (int g = 0; g < V4::kGroups; ++g) {
+      float scale;
+      quantize_group(nope + g * V4::kGroupDim, V4::kGroupDim, true, data + g * V4::kGroupDim,
+                     &scale);
+      exponents[g] = static_cast<uint8_t>(float_bits(scale) >> 23);
+    }
+    for (int g = V4::kGroups; g < V4::kScaleBytes; ++g) exponents[g] = 0;
+    std::memcpy(data + V4::kRopeOffset, rope_bits, sizeof rope_bits);
   }
 }
 

@@ -5,6 +5,16 @@
 
 namespace dsa::cpu {
 
+void indices_to_slots(const IndicesToSlotsParams& p);
+void merge_attention_states(const MergeAttentionStatesParams& p);
+void mla_cache_gather(const MlaCacheGatherParams& p);
+void mla_cache_store(const MlaCacheStoreParams& p);
+void mqa_logits(const MqaLogitsParams& p);
+void indexer_topk(const IndexerTopkParams& p);
+void paged_indexer_topk(const PagedIndexerTopkParams& p);
+void paged_mqa_logits(const PagedMqaLogitsParams& p);
+void sparse_mla_decode(const SparseMlaDecodeParams& p);
+void sparse_mla_prefill(const SparseMlaPrefillParams& p);
 void topk_indices(const TopkIndicesParams& p);
 
 }  // namespace dsa::cpu

@@ -10,9 +10,9 @@ from dsa_kernels.reference.topk_indices import topk_indices as reference
 MAX_TOPK = 4096
 
 
-def check_topk(args: dict, sizes: dict) -> None:
+def check_topk(op: Op, args: dict) -> None:
     if not 1 <= args["topk"] <= MAX_TOPK:
-        OP.fail(f"topk must be in [1, {MAX_TOPK}]; got {args['topk']}.")
+        op.fail(f"topk must be in [1, {MAX_TOPK}]; got {args['topk']}.")
 
 
 OP = Op(
@@ -28,7 +28,7 @@ OP = Op(
         "out": "int32 [num_rows, topk]",
     },
     reference=reference,
-    check=check_topk,
+    check=lambda args, sizes: check_topk(OP, args),
 )
 
 
@@ -61,8 +61,7 @@ def topk_indices(
         int32 [num_rows, topk]: indices relative to row_start, ascending, padded at the end with -1.
 
     Raises:
-        TypeError, ValueError: an argument that does not fit the table above.
-        RuntimeError/ValueError: an input that requires grad (there is no backward).
+        TypeError, ValueError: an argument that does not fit the table above, or requires grad.
     """
     if out is None and isinstance(scores, torch.Tensor) and scores.dim() == 2:
         out = scores.new_empty((scores.shape[0], max(topk, 0)), dtype=torch.int32)

@@ -11,7 +11,7 @@
 namespace dsa::cpu {
 
 // Row-major float panels that `gemm` reads have their lane dimension padded to this many floats.
-constexpr int kLanePad = 16;
+constexpr int kLanePad = 8;
 
 struct Isa {
   const char* name;
@@ -24,9 +24,9 @@ struct Isa {
   // sum over h of weights[h] * relu(dots[h]), with relu(NaN) = NaN. heads is a multiple of 8.
   float (*relu_head_sum)(const float* dots, const float* weights, int heads);
 
-  // x[i] = exp(x[i] - shift) for i < n; returns nothing, rows are summed by the caller.
-  // One column block of online softmax over kLanePad heads; see sparse_mla.h.
-  void (*exp_shifted)(float* x, const float* shift, int rows, int64_t row_stride, int n);
+  // x[i][j] = exp(x[i][j] - shift[j]) for i < rows, j < n; n is a multiple of kLanePad, rows are n
+  // apart. To 2 ulp for x <= shift, 0 below shift - 87, NaN for NaN.
+  void (*exp_shifted)(float* x, const float* shift, int rows, int n);
 
   // Conversions to float of n elements.
   void (*from_bfloat16)(const uint16_t* in, float* out, int64_t n);

@@ -65,27 +65,30 @@ inline void gemm_block(const float* a, int64_t a_row, int64_t a_col, const float
     for (int v = 0; v < V; ++v) store(c + i * c_row + v * kLanes, acc[i][v]);
 }
 
+template <int V>
+void gemm_columns(const float* a, int64_t a_row, int64_t a_col, const float* b, int64_t b_row,
+                  float* c, int64_t c_row, int m, int k, bool accumulate) {
+  constexpr int kM = 6;
+  for (; m >= kM; m -= kM, a += kM * a_row, c += kM * c_row) {
+    gemm_block<kM, V>(a, a_row, a_col, b, b_row, c, c_row, k, accumulate);
+  }
+  switch (m) {
+    case 5: gemm_block<5, V>(a, a_row, a_col, b, b_row, c, c_row, k, accumulate); break;
+    case 4: gemm_block<4, V>(a, a_row, a_col, b, b_row, c, c_row, k, accumulate); break;
+    case 3: gemm_block<3, V>(a, a_row, a_col, b, b_row, c, c_row, k, accumulate); break;
+    case 2: gemm_block<2, V>(a, a_row, a_col, b, b_row, c, c_row, k, accumulate); break;
+    case 1: gemm_block<1, V>(a, a_row, a_col, b, b_row, c, c_row, k, accumulate); break;
+    default: break;
+  }
+}
+
 void gemm(const float* a, int64_t a_row, int64_t a_col, const float* b, int64_t b_row, float* c,
           int64_t c_row, int m, int n, int k, bool accumulate) {
-  constexpr int kV = 2;
-  constexpr int kM = 6;
-  for (int j = 0; j < n; j += kV * kLanes) {
-    int i = 0;
-    for (; i + kM <= m; i += kM) {
-      gemm_block<kM, kV>(a + i * a_row, a_row, a_col, b + j, b_row, c + i * c_row + j, c_row, k,
-                         accumulate);
-    }
-    const float* ai = a + i * a_row;
-    float* ci = c + i * c_row + j;
-    switch (m - i) {
-      case 5: gemm_block<5, kV>(ai, a_row, a_col, b + j, b_row, ci, c_row, k, accumulate); break;
-      case 4: gemm_block<4, kV>(ai, a_row, a_col, b + j, b_row, ci, c_row, k, accumulate); break;
-      case 3: gemm_block<3, kV>(ai, a_row, a_col, b + j, b_row, ci, c_row, k, accumulate); break;
-      case 2: gemm_block<2, kV>(ai, a_row, a_col, b + j, b_row, ci, c_row, k, accumulate); break;
-      case 1: gemm_block<1, kV>(ai, a_row, a_col, b + j, b_row, ci, c_row, k, accumulate); break;
-      default: break;
-    }
+  int j = 0;
+  for (; j + 2 * kLanes <= n; j += 2 * kLanes) {
+    gemm_columns<2>(a, a_row, a_col, b + j, b_row, c + j, c_row, m, k, accumulate);
   }
+  if (j < n) gemm_columns<1>(a, a_row, a_col, b + j, b_row, c + j, c_row, m, k, accumulate);
 }
 
 float relu_head_sum(const float* dots, const float* weights, int heads) {
@@ -118,11 +121,10 @@ inline VecF exp_nonpositive(VecF x) {
   return x < -87.0f ? VecF{} : (x != x ? x : y);
 }
 
-void exp_shifted(float* x, const float* shift, int rows, int64_t row_stride, int n) {
-  for (int i = 0; i < rows; ++i)
+void exp_shifted(float* x, const float* shift, int rows, int n) {
+  for (int i = 0; i < rows; ++i, x += n)
     for (int j = 0; j < n; j += kLanes) {
-      float* p = x + i * row_stride + j;
-      store(p, exp_nonpositive(load(p) - load(shift + j)));
+      store(x + j, exp_nonpositive(load(x + j) - load(shift + j)));
     }
 }
 

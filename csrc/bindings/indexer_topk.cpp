@@ -1,0 +1,24 @@
+#include "../cpu/ops.h"
+#include "mqa_logits.h"
+
+namespace dsa {
+
+void indexer_topk(const Tensor& q, const Tensor& k, const Tensor& weights,
+                  const std::optional<Tensor>& k_scale, const std::optional<Tensor>& row_start,
+                  const std::optional<Tensor>& row_end, int64_t topk, Tensor workspace,
+                  Tensor out) {
+  const char* op = "indexer_topk";
+  IndexerTopkParams p;
+  p.score = score_params(op, q, k, weights, k_scale, row_start, row_end);
+  STD_TORCH_CHECK(topk >= 1, op, ": topk must be at least 1; got ", topk, ".");
+  p.topk = topk;
+  p.workspace = logits_workspace(op, workspace, p.score.k.size[0]);
+  p.out = view<2>(op, "out", out, {{DType::kInt32}, {p.score.q.size[0], topk}});
+  cpu::indexer_topk(p);
+}
+
+STABLE_TORCH_LIBRARY_IMPL(dsa_kernels, CPU, m) {
+  m.impl("indexer_topk", TORCH_BOX(&indexer_topk));
+}
+
+}  // namespace dsa

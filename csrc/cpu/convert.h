@@ -1,0 +1,62 @@
+// Runs of elements to and from float.
+#pragma once
+
+#include <cstring>
+
+#include "../params.h"
+#include "isa/isa.h"
+
+namespace dsa::cpu {
+
+inline int64_t element_size(DType dtype) {
+  switch (dtype) {
+    case DType::kInt64: return 8;
+    case DType::kFloat32:
+    case DType::kInt32: return 4;
+    case DType::kBFloat16: return 2;
+    default: return 1;
+  }
+}
+
+inline void* advance(const void* data, DType dtype, int64_t elements) {
+  return static_cast<char*>(const_cast<void*>(data)) + elements * element_size(dtype);
+}
+
+// out[0, n) = data[offset, offset + n)
+inline void to_float(const Isa& isa, const void* data, DType dtype, int64_t offset, float* out,
+                     int64_t n) {
+  const void* from = advance(data, dtype, offset);
+  switch (dtype) {
+    case DType::kFloat32: std::memcpy(out, from, n * sizeof(float)); break;
+    case DType::kBFloat16: isa.from_bfloat16(static_cast<const uint16_t*>(from), out, n); break;
+    default: isa.from_float8(static_cast<const uint8_t*>(from), out, n); break;
+  }
+}
+
+// data[offset, offset + n) = in[0, n), rounded to nearest; float32 or bfloat16
+inline void from_float(const Isa& isa, const float* in, void* data, DType dtype, int64_t offset,
+                       int64_t n) {
+  void* to = advance(data, dtype, offset);
+  if (dtype == DType::kFloat32) {
+    std::memcpy(to, in, n * sizeof(float));
+  } else {
+    isa.to_bfloat16(in, static_cast<uint16_t*>(to), n);
+  }
+}
+
+// Entries [first, first + count) of dim 0; an absent view stays absent.
+template <int N>
+View<N> slice(View<N> v, int64_t first, int64_t count) {
+  if (v) {
+    v.data = advance(v.data, v.dtype, first * v.stride[0]);
+    v.size[0] = count;
+  }
+  return v;
+}
+
+// The element at i of an int32 or int64 vector.
+inline int64_t integer_at(const View<1>& v, int64_t i) {
+  return v.dtype == DType::kInt64 ? v.as<const int64_t>()[i] : v.as<const int32_t>()[i];
+}
+
+}  // namespace dsa::cpu

@@ -1,0 +1,50 @@
+// The walk of the gather ops from output rows to cache slots; mirrors reference/paging.py.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "../params.h"
+#include "parallel.h"
+
+namespace dsa::cpu {
+
+struct PagedRows {
+  View<2> block_table;  // int32 [batch, max_pages]
+  View<1> cu_seq_lens;  // int32 [batch+1]
+  View<1> seq_start;    // int32 [batch] or absent
+  int64_t num_tokens, num_pages, page_size;
+
+  // The slot of a position of a request, or -1 where it has no valid page.
+  int64_t slot(int64_t request, int64_t position) const {
+    if (position < 0 || position >= block_table.size[1] * page_size) return -1;
+    const int32_t* table = block_table.as<const int32_t>() + request * block_table.stride[0];
+    const int64_t page = table[position / page_size];
+    return page < 0 || page >= num_pages ? -1 : page * page_size + position % page_size;
+  }
+};
+
+// Calls fn(row, slot) for each row that a request claims; slot is -1 where invalid. Rows that two
+// requests claim are written by both, in order of request: each block of rows belongs to one
+// thread.
+template <class F>
+void for_each_gathered_row(const PagedRows& rows, const F& fn) {
+  constexpr int64_t kBlock = 64;
+  const int32_t* bounds = rows.cu_seq_lens.as<const int32_t>();
+  const int64_t batch = rows.block_table.size[0];
+  parallel_items((rows.num_tokens + kBlock - 1) / kBlock, [&](int64_t block) {
+    const int64_t block_begin = block * kBlock;
+    const int64_t block_end = std::min(block_begin + kBlock, rows.num_tokens);
+    for (int64_t request = 0; request < batch; ++request) {
+      const int64_t first_row = std::max<int64_t>(bounds[request], 0);
+      const int64_t begin = std::max(first_row, block_begin);
+      const int64_t end = std::min<int64_t>(bounds[request + 1], block_end);
+      const int64_t first = rows.seq_start ? rows.seq_start.as<const int32_t>()[request] : 0;
+      for (int64_t row = begin; row < end; ++row) {
+        fn(row, rows.slot(request, first + row - first_row));
+      }
+    }
+  });
+}
+
+}  // namespace dsa::cpu
