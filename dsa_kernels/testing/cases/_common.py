@@ -53,10 +53,15 @@ def decode_shapes(shape_of) -> dict[str, dict]:
     }
 
 
-def prefill_shapes(shape_of) -> dict[str, dict]:
-    """BENCH entries `<model>-prefill-<queries>x8k`; shape_of(model, queries, keys)."""
+def prefill_shapes(shape_of, fraction: int = 1) -> dict[str, dict]:
+    """BENCH entries `<model>-prefill-<queries>x8k`; shape_of(model, queries, keys).
+
+    fraction: take only so many of the queries, where all would take a CPU too long.
+    """
     return {
-        f"{m}-prefill-{n}x8k": shape_of(MODELS[m], n, PREFILL_CONTEXT // MODELS[m].compression)
+        f"{m}-prefill-{n // fraction}x8k": shape_of(
+            MODELS[m], n // fraction, PREFILL_CONTEXT // MODELS[m].compression
+        )
         for m, n in PREFILL
     }
 

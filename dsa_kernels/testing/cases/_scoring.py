@@ -92,19 +92,17 @@ def paged_inputs(
     broken: float,
     pad: int,
 ) -> list:
-    """q, cache, weights, seq_lens, block_table. Pages hold NaN past every request's length."""
+    """q, cache, weights, seq_lens [batch, next_n], block_table; NaN past every request's length."""
     batch = len(seq_lens)
-    lens = torch.tensor(seq_lens, dtype=torch.int32)
-    if batch == 0:
-        lens = torch.empty(0, dtype=torch.int32)
-    longest = [max(n) if isinstance(n, list) else n for n in seq_lens]
-    table, num_pages = block_table(longest, page_size, generator, broken=broken)
+    lens = torch.tensor(visible(seq_lens, next_n), dtype=torch.int32).view(batch, next_n)
+    keys = longest(seq_lens)
+    table, num_pages = block_table(keys, page_size, generator, broken=broken)
     cache = index_cache(
         num_pages,
         page_size,
         head_dim,
         generator,
-        used=used_slots(table, longest, page_size, num_pages),
+        used=used_slots(table, keys, page_size, num_pages),
         data=data,
         scale_format=scale_format,
         pad=4 * pad,
@@ -133,11 +131,17 @@ def random_paged(rng) -> dict:
     )
 
 
-def row_lengths(seq_lens: torch.Tensor, next_n: int) -> list[int]:
-    """Visible keys of each row, as `paged_mqa_logits` defines them."""
-    if seq_lens.dim() == 2:
-        return seq_lens.flatten().tolist()
-    return [int(n) - next_n + 1 + i for n in seq_lens for i in range(next_n)]
+def longest(seq_lens: list) -> list[int]:
+    """Keys of each request that some of its query tokens see."""
+    return [max(0, max(n) if isinstance(n, list) else n) for n in seq_lens]
+
+
+def visible(seq_lens: list, next_n: int) -> list[int]:
+    """What each row sees: the last query token of a request all its keys, each earlier one less."""
+    per_request = [
+        n if isinstance(n, list) else [n - next_n + 1 + i for i in range(next_n)] for n in seq_lens
+    ]
+    return [n for lengths in per_request for n in lengths]
 
 
 def paged_scores(arguments: dict, width: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -7,6 +7,7 @@ import torch
 from dsa_kernels.testing.cases import _rules
 from dsa_kernels.testing.cases._common import (
     HOSTILE_INDICES,
+    INT_MAX,
     Work,
     block_table,
     decode_shapes,
@@ -47,7 +48,9 @@ def make(
     indices = sprinkle(indices, (*HOSTILE_INDICES, seq_len, seq_len * 2), generator, hostile)
     table, _ = block_table([seq_len] * batch, page_size, generator)
     # Entries whose slots do not fit int32 too: no page of a cache, but a value a table can hold.
-    table = sprinkle(table, (*HOSTILE_INDICES, 2**31 // page_size), generator, hostile / 2)
+    table = sprinkle(
+        table, (*HOSTILE_INDICES, min(INT_MAX, 2**31 // page_size)), generator, hostile / 2
+    )
     row_request = None
     if request != "grouped":
         row_request = integers(0, batch - 1, (num_rows,), generator)

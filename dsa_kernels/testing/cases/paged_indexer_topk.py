@@ -55,9 +55,8 @@ def random_shape(rng) -> dict:
 def work(
     *, seq_lens: list, num_heads: int, topk: int, next_n: int = 1, head_dim: int = 128, **_
 ) -> Work:
-    lens = torch.tensor(seq_lens)
-    scored = sum(max(0, n) for n in _scoring.row_lengths(lens, next_n))
-    keys = int(lens.reshape(len(seq_lens), -1).amax(1).clamp(min=0).sum())
+    scored = sum(max(0, n) for n in _scoring.visible(seq_lens, next_n))
+    keys = sum(_scoring.longest(seq_lens))
     rows = len(seq_lens) * next_n
     return Work(
         flops=2 * scored * num_heads * head_dim,
@@ -67,10 +66,9 @@ def work(
 
 def compare(expected: dict, actual: dict) -> float:
     gold, bound = _scoring.paged_scores(expected, expected["max_seq_len"])
-    lengths = _scoring.row_lengths(expected["seq_lens"], expected["q"].shape[1])
     worst = 0.0
-    for r, length in enumerate(lengths):
-        span = slice(0, max(length, 0))
+    for r, length in enumerate(expected["seq_lens"].flatten().tolist()):
+        span = slice(0, max(0, length))
         share = _rules.same_selection(
             expected["out"][r], actual["out"][r], gold[r, span], bound[r, span], f"row {r}"
         )

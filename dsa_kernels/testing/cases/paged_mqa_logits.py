@@ -61,9 +61,8 @@ def work(
     out_dtype: str = "float32",
     **_,
 ) -> Work:
-    lens = torch.tensor(seq_lens)
-    scored = sum(max(0, n) for n in _scoring.row_lengths(lens, next_n))
-    keys = int(lens.reshape(len(seq_lens), -1).amax(1).clamp(min=0).sum())
+    scored = sum(max(0, n) for n in _scoring.visible(seq_lens, next_n))
+    keys = sum(_scoring.longest(seq_lens))
     queries = len(seq_lens) * next_n * num_heads * (head_dim + 4)
     return Work(
         flops=2 * scored * num_heads * head_dim,

@@ -7,6 +7,7 @@ import torch
 from dsa_kernels.formats import D_V
 from dsa_kernels.testing.cases import _attention, _rules
 from dsa_kernels.testing.cases._common import (
+    HOSTILE_INDICES,
     Work,
     attention_flops,
     floats,
@@ -17,6 +18,7 @@ from dsa_kernels.testing.cases._common import (
     prefill_shapes,
     record_bytes,
     sink,
+    sprinkle,
     strided,
 )
 
@@ -26,10 +28,10 @@ SMALL = (
     dict(num_queries=3, num_kv=37, num_heads=5, topk=11, dtype="float32", kv_start=True),
 )
 BENCH = prefill_shapes(
-    # As many queries as one CPU core does in seconds; the keys and the selection are the model's.
     lambda m, n, keys: dict(
-        num_queries=n // 8, num_kv=keys, num_heads=m.heads, d_qk=m.d_qk, topk=m.topk
-    )
+        num_queries=n, num_kv=keys, num_heads=m.heads, d_qk=m.d_qk, topk=m.topk
+    ),
+    fraction=8,
 ) | {
     "v32-paged-16x8k": dict(
         num_queries=16, num_kv=8192, num_heads=128, topk=2048, cache_format="v32"
@@ -61,7 +63,10 @@ def make(
     num_pages = -(-num_kv // page_size)
     capacity = num_pages * page_size if cache_format else num_kv
     indices = _attention.select(rows, topk, capacity, selection, generator)
-    start = integers(0, capacity, rows, generator) if kv_start else None
+    start = None
+    if kv_start:
+        start = integers(0, capacity, rows, generator)
+        start = sprinkle(start, HOSTILE_INDICES, generator, 0.1)
     lengths = _attention.lengths(rows, topk, generator) if topk_length else None
     used = _attention.read(indices, lengths, capacity, start)
     if cache_format:
@@ -84,7 +89,8 @@ def make(
     per_head = (num_queries, num_heads)
     return [
         strided(q, pad),
-        kv,
+        None if cache_format else kv,
+        kv if cache_format else None,
         strided(indices, pad),
         start,
         lengths,
@@ -134,14 +140,17 @@ def work(
 
 
 def compare(expected: dict, actual: dict) -> float:
-    kv, cache_format = expected["kv"], expected["cache_format"]
-    capacity = kv.shape[0] * kv.shape[1] if cache_format else kv.shape[0]
+    kv, cache, cache_format = (expected[n] for n in ("kv", "cache", "cache_format"))
+    capacity = kv.shape[0] if cache is None else cache.shape[0] * cache.shape[1]
     used = _attention.read(
         expected["indices"], expected["topk_length"], capacity, expected["kv_start"]
     )
-    keys = _attention.latent_keys(kv, cache_format, used) if cache_format else kv[used].float()
+    keys = kv[used].float() if cache is None else _attention.latent_keys(cache, cache_format, used)
     return _rules.attention(expected, actual, [keys], expected["indices"].shape[-1])
 
 
 def public_arguments(arguments: dict) -> dict:
-    return {**arguments, "cache_format": arguments["cache_format"] or None}
+    """The public function takes either kind of keys as kv."""
+    if arguments["cache"] is None:
+        return {**arguments, "cache_format": None}
+    return {**arguments, "kv": arguments["cache"]}
