@@ -30,7 +30,7 @@ def check_paged_shape(op: Op, sizes: dict) -> None:
 
 
 def lengths_per_token(seq_lens: torch.Tensor, next_n: int) -> torch.Tensor:
-    """Per-request lengths [batch] as what each query token sees [batch, next_n]; 2-D passes through.
+    """Lengths per request [batch] as keys seen by each query token [batch, next_n]; 2-D passes.
 
     The last token sees all seq_lens[b] keys, each earlier one a key less.
     """
@@ -98,6 +98,6 @@ def paged_mqa_logits(
         if out is None:
             if max_seq_len is None:
                 OP.fail("max_seq_len must be given where out is not.", TypeError)
-            out = q.new_empty((q.shape[0] * q.shape[1], max_seq_len), dtype=out_dtype)
+            out = q.new_empty((len(weights), max_seq_len), dtype=out_dtype)
     OP(q, cache, weights, seq_lens, block_table, fill, out, backend=backend)
     return out
