@@ -27,17 +27,21 @@ def attention(q, keys, sm_scale, sink=None):
     return p @ keys.double()[:, :512], scores.amax(-1), lse
 
 
-def attention_rounded(q, keys, sm_scale, sink=None):
-    """The same in fp32, with P rounded to bf16 before P.V, as a tensor-core kernel would do it."""
+def attention_emulated(q, keys, sm_scale, sink=None):
+    """The same in fp32; for bfloat16 q, P is rounded to bfloat16 before P.V, as a kernel may."""
+    heads = q.shape[0]
     if keys.shape[0] == 0:
-        return torch.zeros(q.shape[0], 512)
+        empty = torch.full((heads,), -math.inf)
+        return torch.zeros(heads, 512), empty, empty
     scores = q.float() @ keys.float().T * sm_scale
-    top = scores.amax(-1, keepdim=True)
-    p = torch.exp(scores - top)
-    total = p.sum(-1, keepdim=True)
+    top = scores.amax(-1)
+    p = torch.exp(scores - top[:, None])
+    lse = top + p.sum(-1).log()
+    total = p.sum(-1)
     if sink is not None:
-        total = total + torch.exp(sink[:, None] - top)
-    return (p.bfloat16().float() @ keys.float()[:, :512]) / total
+        total = total + torch.exp(sink - top)
+    out = (p.to(q.dtype).float() @ keys.float()[:, :512]) / total[:, None]
+    return out.to(q.dtype), top, lse
 
 
 def valid(indices, length, start, capacity) -> list[int]:

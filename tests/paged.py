@@ -72,6 +72,8 @@ def latent_cache(cache_format, num_pages, page_size, slots, generator, d_qk=576,
     for slot in slots:
         key = torch.randn(d_qk, generator=generator)
         exponents = torch.randint(-9, -5, (groups,), generator=generator)
-        scales = torch.rand(groups, generator=generator) * 0.01 + 0.003 if odd else None
+        scales = None
+        if odd and cache_format == "v32":
+            scales = torch.rand(groups, generator=generator) * 0.01 + 0.003
         seen[slot] = write_latent(cache, slot, cache_format, key, exponents, scales)
     return cache, seen

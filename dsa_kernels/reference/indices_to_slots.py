@@ -19,10 +19,11 @@ def indices_to_slots(
         rows_per_request = max(num_rows // max(batch, 1), 1)
         row_request = torch.arange(num_rows, device=indices.device) // rows_per_request
     known = ((row_request >= 0) & (row_request < batch))[:, None]
+    indices = indices.long()  # the table's end may not fit int32
     valid = known & (indices >= 0) & (indices < max_pages * page_size)
     slots.fill_(-1)
     row, column = valid.nonzero(as_tuple=True)
-    index = indices[row, column].long()
+    index = indices[row, column]
     page = block_table[row_request[row].long(), index // page_size].long()
     slot = page * page_size + index % page_size
     fits = (page >= 0) & (slot <= torch.iinfo(torch.int32).max)

@@ -24,8 +24,9 @@ def mla_cache_store(
     cache: torch.Tensor,  # uint8|bfloat16 [num_pages | page_size, record]
 ) -> None:
     num_pages, page_size = cache.shape[:2]
+    slots = slots.long()
     valid = (slots >= 0) & (slots < num_pages * page_size)
-    slots, kv_c, rope = slots[valid].long(), kv_c[valid], to_bfloat16(k_pe[valid])
+    slots, kv_c, rope = slots[valid], kv_c[valid], to_bfloat16(k_pe[valid])
     if cache_format == "bf16":
         size = max(page_size, 1)
         cache[slots // size, slots % size] = torch.cat([to_bfloat16(kv_c), rope], dim=1)

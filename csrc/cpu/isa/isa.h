@@ -16,8 +16,8 @@ constexpr int kLanePad = 8;
 struct Isa {
   const char* name;
 
-  // c[m, n] (+)= sum over k, in order, of a[m, k] * b[k, n]. n is a multiple of kLanePad; a has
-  // strides (a_row, a_col), b and c have unit stride along n.
+  // c[m, n] (+)= sum over k of a[m, k] * b[k, n], in an order that depends on k alone. n is a
+  // multiple of kLanePad; a has strides (a_row, a_col), b and c have unit stride along n.
   void (*gemm)(const float* a, int64_t a_row, int64_t a_col, const float* b, int64_t b_row,
                float* c, int64_t c_row, int m, int n, int k, bool accumulate);
 

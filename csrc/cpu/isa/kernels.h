@@ -46,13 +46,11 @@ inline VecF multiply_add(VecF a, VecF b, VecF c) {
 #endif
 }
 
-// M x (V vectors) of c, held in registers while k runs.
+// M x (V vectors) of c: the sum over k is formed in registers, then stored or added.
 template <int M, int V>
 inline void gemm_block(const float* a, int64_t a_row, int64_t a_col, const float* b, int64_t b_row,
                        float* c, int64_t c_row, int k, bool accumulate) {
-  VecF acc[M][V];
-  for (int i = 0; i < M; ++i)
-    for (int v = 0; v < V; ++v) acc[i][v] = accumulate ? load(c + i * c_row + v * kLanes) : VecF{};
+  VecF acc[M][V] = {};
   for (int x = 0; x < k; ++x) {
     VecF row[V];
     for (int v = 0; v < V; ++v) row[v] = load(b + x * b_row + v * kLanes);
@@ -62,7 +60,10 @@ inline void gemm_block(const float* a, int64_t a_row, int64_t a_col, const float
     }
   }
   for (int i = 0; i < M; ++i)
-    for (int v = 0; v < V; ++v) store(c + i * c_row + v * kLanes, acc[i][v]);
+    for (int v = 0; v < V; ++v) {
+      float* to = c + i * c_row + v * kLanes;
+      store(to, accumulate ? load(to) + acc[i][v] : acc[i][v]);
+    }
 }
 
 template <int V>
@@ -84,11 +85,14 @@ void gemm_columns(const float* a, int64_t a_row, int64_t a_col, const float* b, 
 
 void gemm(const float* a, int64_t a_row, int64_t a_col, const float* b, int64_t b_row, float* c,
           int64_t c_row, int m, int n, int k, bool accumulate) {
-  int j = 0;
-  for (; j + 2 * kLanes <= n; j += 2 * kLanes) {
-    gemm_columns<2>(a, a_row, a_col, b + j, b_row, c + j, c_row, m, k, accumulate);
+  for (int j = 0; j < n; j += 2 * kLanes) {
+    const auto columns = n - j >= 2 * kLanes ? gemm_columns<2> : gemm_columns<1>;
+    // Partial sums of 64 keep the rounding error of long dot products near that of short ones.
+    for (int x = 0; x < k; x += 64) {
+      columns(a + x * a_col, a_row, a_col, b + x * b_row + j, b_row, c + j, c_row, m,
+              k - x < 64 ? k - x : 64, accumulate || x > 0);
+    }
   }
-  if (j < n) gemm_columns<1>(a, a_row, a_col, b + j, b_row, c + j, c_row, m, k, accumulate);
 }
 
 float relu_head_sum(const float* dots, const float* weights, int heads) {
