@@ -28,6 +28,7 @@ def paging(
     broken: float,
     pad: int,
 ) -> Paging:
+    seq_start = None if seq_start is None else seq_start[: len(lengths)]
     starts = seq_start or [0] * len(lengths)
     ends = [s + n for s, n in zip(starts, lengths, strict=True)]
     ends = [min(e, 10_000) if max(s, 0) < 10_000 else 0 for s, e in zip(starts, ends, strict=True)]

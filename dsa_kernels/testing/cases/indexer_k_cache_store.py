@@ -17,18 +17,12 @@ from dsa_kernels.testing.cases._common import (
 from dsa_kernels.testing.cases.mla_cache_store import slots_for
 
 ROWS = "num_tokens"
-SMALL = (
-    dict(num_tokens=3, head_dim=64, num_pages=2, page_size=4, max_position=20),
-    dict(
-        num_tokens=5,
-        head_dim=128,
-        num_pages=3,
-        page_size=7,
-        max_position=30,
-        rope_dim=32,
-        skipped=0.3,
-        dtype="float32",
-    ),
+SMALL = tuple(
+    dict(**sizes, head_dim=64, rope_dim=32, skipped=0.3)
+    for sizes in (
+        dict(num_tokens=3, num_pages=2, page_size=4, max_position=20),
+        dict(num_tokens=5, num_pages=3, page_size=7, max_position=30),
+    )
 )
 BENCH = {
     "v32-2-tokens": dict(num_tokens=2, num_pages=16, page_size=64),

@@ -16,17 +16,12 @@ from dsa_kernels.testing.cases._common import (
 )
 
 ROWS = "num_tokens"
-SMALL = (
-    dict(num_tokens=3, num_heads=4, head_dim=64, rope_layout="neox", max_position=20),
-    dict(
-        num_tokens=5,
-        num_heads=6,
-        head_dim=128,
-        rope_layout="neox",
-        max_position=30,
-        rope_dim=32,
-        dtype="float32",
-    ),
+SMALL = tuple(
+    dict(**sizes, head_dim=64, rope_dim=32, rope_layout="neox")
+    for sizes in (
+        dict(num_tokens=3, num_heads=4, max_position=20),
+        dict(num_tokens=5, num_heads=6, max_position=30),
+    )
 )
 BENCH = {
     f"{name}-{tokens}-tokens": dict(

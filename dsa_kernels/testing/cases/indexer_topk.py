@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from dsa_kernels.ops.indexer_topk import workspace_bytes
 from dsa_kernels.testing.cases import _rules, _scoring
 from dsa_kernels.testing.cases._common import (
     Work,
@@ -14,9 +15,9 @@ from dsa_kernels.testing.cases._common import (
 )
 
 ROWS = "num_rows"
-SMALL = (
-    dict(num_rows=3, seq_len=40, num_heads=8, head_dim=64, topk=8),
-    dict(num_rows=4, seq_len=57, num_heads=16, head_dim=128, topk=11, bounds="ragged"),
+SMALL = tuple(
+    dict(**sizes, num_heads=8, head_dim=64, dtype="bfloat16", bounds="ragged")
+    for sizes in (dict(num_rows=3, seq_len=40, topk=8), dict(num_rows=5, seq_len=57, topk=8))
 )
 BENCH = {
     **decode_shapes(
@@ -49,10 +50,6 @@ def make(
     )
     workspace = poisoned((workspace_bytes(num_rows, seq_len),), torch.uint8)
     return [*inputs, topk, workspace, poisoned((num_rows, topk), torch.int32, pad=pad)]
-
-
-def workspace_bytes(num_rows: int, seq_len: int) -> int:
-    return 4 * num_rows * seq_len
 
 
 def random_shape(rng) -> dict:

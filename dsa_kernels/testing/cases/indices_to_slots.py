@@ -20,8 +20,8 @@ from dsa_kernels.testing.cases._common import (
 
 ROWS = "rows_per_request"
 SMALL = (
-    dict(batch=2, rows_per_request=2, topk=8, seq_len=20, page_size=4),
-    dict(batch=3, rows_per_request=3, topk=11, seq_len=37, page_size=7, request="given"),
+    dict(batch=2, rows_per_request=2, topk=8, seq_len=29, page_size=6, request="given"),
+    dict(batch=3, rows_per_request=3, topk=11, seq_len=37, page_size=6, request="given"),
 )
 BENCH = {
     **decode_shapes(lambda m, keys: dict(batch=2, rows_per_request=1, topk=m.topk, seq_len=keys)),

@@ -20,8 +20,8 @@ from dsa_kernels.testing.cases._common import (
 
 ROWS = "num_rows"
 SMALL = (
-    dict(num_parts=2, num_rows=3, num_heads=4, d_v=16),
-    dict(num_parts=3, num_rows=5, num_heads=6, d_v=24, dtype="float32", attn_sink="normal"),
+    dict(num_parts=2, num_rows=3, num_heads=4, d_v=16, attn_sink="normal"),
+    dict(num_parts=3, num_rows=5, num_heads=6, d_v=24, attn_sink="normal"),
 )
 BENCH = {
     f"{name}-decode-{parts}-parts": dict(num_parts=parts, num_rows=2, num_heads=m.heads)

@@ -21,8 +21,8 @@ from dsa_kernels.testing.cases._common import (
 
 ROWS = "num_tokens"
 SMALL = (
-    dict(num_tokens=3, num_pages=2, page_size=4, cache_format="v32"),
-    dict(num_tokens=5, num_pages=3, page_size=7, cache_format="v32", dtype="float32", skipped=0.3),
+    dict(num_tokens=3, num_pages=2, page_size=4, cache_format="v32", skipped=0.3),
+    dict(num_tokens=5, num_pages=3, page_size=7, cache_format="v32", skipped=0.3),
 )
 BENCH = {
     f"{name}-{tokens}-tokens": dict(

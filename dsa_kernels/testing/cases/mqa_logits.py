@@ -15,9 +15,9 @@ from dsa_kernels.testing.cases._common import (
 )
 
 ROWS = "num_rows"
-SMALL = (
-    dict(num_rows=3, seq_len=20, num_heads=8, head_dim=64),
-    dict(num_rows=4, seq_len=37, num_heads=16, head_dim=128, bounds="ragged"),
+SMALL = tuple(
+    dict(**sizes, num_heads=8, head_dim=64, dtype="bfloat16", bounds="ragged")
+    for sizes in (dict(num_rows=3, seq_len=40), dict(num_rows=5, seq_len=57))
 )
 BENCH = {
     **decode_shapes(lambda m, keys: dict(num_rows=2, seq_len=keys, num_heads=m.index_heads)),

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import torch
 
+from dsa_kernels.ops.indexer_topk import workspace_bytes
 from dsa_kernels.testing.cases import _rules, _scoring
 from dsa_kernels.testing.cases._common import Work, decode_shapes, poisoned
 
 ROWS = "seq_lens"
 SMALL = (
-    dict(seq_lens=[9, 20], next_n=2, num_heads=8, head_dim=64, page_size=4, topk=8),
-    dict(seq_lens=[33, 0, 5], next_n=3, num_heads=16, head_dim=128, page_size=7, topk=11),
+    dict(seq_lens=[9, 20], next_n=3, num_heads=8, head_dim=64, page_size=4, topk=6, max_seq_len=40),
+    dict(
+        seq_lens=[33, 0, 5], next_n=2, num_heads=8, head_dim=64, page_size=7, topk=6, max_seq_len=40
+    ),
 )
 BENCH = {
     **decode_shapes(
@@ -41,7 +44,7 @@ def make(
     if max_seq_len is None:
         max_seq_len = max([1, *inputs[3].flatten().tolist()])
     num_rows = len(seq_lens) * next_n
-    workspace = poisoned((4 * num_rows * max_seq_len,), torch.uint8)
+    workspace = poisoned((workspace_bytes(num_rows, max_seq_len, next_n),), torch.uint8)
     out = poisoned((num_rows, topk), torch.int32, pad=pad)
     return [*inputs, topk, max_seq_len, workspace, out]
 

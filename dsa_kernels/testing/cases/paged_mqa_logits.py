@@ -9,8 +9,8 @@ from dsa_kernels.testing.cases._common import Work, decode_shapes, dtype_of, ite
 
 ROWS = "seq_lens"
 SMALL = (
-    dict(seq_lens=[9, 20], next_n=2, num_heads=8, head_dim=64, page_size=4),
-    dict(seq_lens=[33, 0, 5], next_n=3, num_heads=16, head_dim=128, page_size=7),
+    dict(seq_lens=[9, 20], next_n=3, num_heads=8, head_dim=64, page_size=4),
+    dict(seq_lens=[33, 0, 5], next_n=2, num_heads=8, head_dim=64, page_size=7),
 )
 BENCH = {
     **decode_shapes(lambda m, keys: dict(seq_lens=[keys, keys], num_heads=m.index_heads)),

@@ -21,17 +21,8 @@ from dsa_kernels.testing.cases._common import (
 
 ROWS = "batch"
 SMALL = (
-    dict(batch=2, next_n=2, num_kv=20, num_heads=3, topk=8, page_size=4, cache_format="v32"),
-    dict(
-        batch=3,
-        next_n=3,
-        num_kv=37,
-        num_heads=5,
-        topk=11,
-        page_size=7,
-        cache_format="v32",
-        dtype="float32",
-    ),
+    dict(batch=2, next_n=3, num_kv=20, num_heads=5, topk=8, page_size=4, cache_format="v32"),
+    dict(batch=3, next_n=2, num_kv=37, num_heads=6, topk=11, page_size=7, cache_format="v32"),
 )
 BENCH = decode_shapes(
     lambda m, keys: dict(

@@ -24,8 +24,8 @@ from dsa_kernels.testing.cases._common import (
 
 ROWS = "num_queries"
 SMALL = (
-    dict(num_queries=2, num_kv=20, num_heads=3, topk=8),
-    dict(num_queries=3, num_kv=37, num_heads=5, topk=11, dtype="float32", kv_start=True),
+    dict(num_queries=2, num_kv=20, num_heads=3, topk=8, kv_start=True, topk_length=True),
+    dict(num_queries=4, num_kv=37, num_heads=5, topk=11, kv_start=True, topk_length=True),
 )
 BENCH = prefill_shapes(
     lambda m, n, keys: dict(

@@ -19,8 +19,8 @@ from dsa_kernels.testing.generators import hostile_rows
 KINDS = [name for name, _ in hostile_rows(8, torch.Generator())]
 ROWS = "num_rows"
 SMALL = (
-    dict(num_rows=3, seq_len=40, topk=8),
-    dict(num_rows=5, seq_len=57, topk=11, row_end=[57, 0, 20, -2, 60], kind="nan_mix"),
+    dict(num_rows=3, seq_len=40, topk=8, row_end=[40, 0, 20], kind="nan_mix"),
+    dict(num_rows=5, seq_len=57, topk=8, row_end=[57, 0, 20, -2, 60], kind="nan_mix"),
 )
 BENCH = {
     **decode_shapes(lambda m, keys: dict(num_rows=2, seq_len=keys, topk=m.topk)),
