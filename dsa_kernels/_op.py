@@ -270,7 +270,7 @@ def _returns_nothing(*args) -> None:
 
 
 def _refuse_gradients(op: Op, overload):
-    """Autograd kernel: no op has a backward, and a silently missing gradient is worse than an error.
+    """Autograd kernel: no op has a backward, and a gradient must not go missing in silence.
 
     Tensors made under torch.inference_mode() never come here.
     """

@@ -1,4 +1,4 @@
-"""Cache record formats: byte offsets, scale encodings and page layouts. csrc/formats.h mirrors them.
+"""Cache record formats: byte offsets, scale encodings, page layouts. csrc/formats.h mirrors them.
 
 Index cache, uint8 [num_pages, page_size, head_dim + 4], planar within a page: the page_size keys'
 float8_e4m3fn values first (head_dim bytes each), then their page_size float32 scales.

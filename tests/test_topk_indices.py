@@ -177,7 +177,8 @@ ERRORS = {
             torch.zeros(4, 8), 2, row_end=torch.zeros(5, dtype=torch.int32)
         ),
         ValueError,
-        r"row_end must be int32 \[num_rows\] with num_rows = 4 from scores or None; got int32 \[5\]",
+        r"row_end must be int32 \[num_rows\] with num_rows = 4 from scores or None; "
+        r"got int32 \[5\] on cpu",
     ),
     "row_start dtype": (
         lambda: dsa_kernels.topk_indices(torch.zeros(4, 8), 2, row_start=torch.zeros(4).long()),

@@ -30,7 +30,7 @@ def check_paged_shape(op: Op, sizes: dict) -> None:
 
 
 def lengths_per_token(seq_lens: torch.Tensor, next_n: int) -> torch.Tensor:
-    """Per-request lengths [batch] as what each query token sees [batch, next_n]; 2-D passes through.
+    """Lengths per request [batch] as keys seen by each query token [batch, next_n]; 2-D passes.
 
     The last token sees all seq_lens[b] keys, each earlier one a key less.
     """

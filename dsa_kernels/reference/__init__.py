@@ -1,1 +1,1 @@
-"""Pure-PyTorch implementations with the schemas' arguments: plain, slow, the executable specification."""
+"""Pure-PyTorch implementations with the schemas' arguments: the executable specification."""

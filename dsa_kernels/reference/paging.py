@@ -35,7 +35,6 @@ def gathered_rows(
 
     A row that two requests claim comes twice: the later request is to overwrite it.
     """
-    max_pages = block_table.shape[1]
     bounds = cu_seq_lens.clamp(0, num_tokens).tolist()
     for request, (begin, end) in enumerate(itertools.pairwise(bounds)):
         if begin >= end:

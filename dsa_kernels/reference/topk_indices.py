@@ -6,7 +6,7 @@ import torch
 
 
 def total_order_key(scores: torch.Tensor) -> torch.Tensor:
-    """int64 keys that order float32 `scores` as the contract does: NaN < -inf < ... < -0 = +0 < ..."""
+    """int64 keys in the contract's order of float32 `scores`: NaN < -inf < ... < -0 = +0 < ..."""
     bits = (scores + 0.0).view(torch.int32).long()  # + 0.0 turns -0.0 into +0.0
     key = torch.where(bits < 0, -(bits & 0x7FFFFFFF) - 1, bits)
     return torch.where(scores.isnan(), torch.iinfo(torch.int64).min, key)
