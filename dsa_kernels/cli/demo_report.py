@@ -41,10 +41,11 @@ def compare(reference: Path, other: Path, spec: Spec) -> dict:
     stride = (spec.contexts[-1] + spec.steps + 7) // 8
     for layer in range(spec.layers):
         bits_a, bits_b = (
-            _load(path, f"selected{layer}", np.uint8, stride)[:choosing]
+            _rows(_load(path, f"selected{layer}", np.uint8, stride), choosing, 0)
             for path in (reference, other)
         )
-        closeness = _load(reference, f"closeness{layer}", np.float32, 1)[:choosing, 0]
+        closeness = _load(reference, f"closeness{layer}", np.float32, 1)
+        closeness = _rows(closeness, choosing, np.inf)[:, 0]
         # A token that is swapped for another differs in two bits.
         swaps = (np.unpackbits(bits_a ^ bits_b, axis=1).sum(1, dtype=np.int64) + 1) // 2
         tie = closeness <= NEAR_TIE[spec.dtype]
@@ -72,7 +73,14 @@ def compare(reference: Path, other: Path, spec: Spec) -> dict:
 
 def _load(path: Path, kind: str, dtype, width: int) -> np.ndarray:
     file = Path(f"{path}.{kind}")
-    return np.fromfile(file, dtype).reshape(-1, width) if file.exists() else np.empty((0, width))
+    flat = np.fromfile(file, dtype) if file.exists() else np.empty(0, dtype)
+    return flat.reshape(-1, width)
+
+
+def _rows(array: np.ndarray, count: int, fill) -> np.ndarray:
+    """The first `count` rows; missing ones, which nothing agrees with, are `fill`."""
+    missing = max(0, count - len(array))
+    return np.pad(array[:count], ((0, missing), (0, 0)), constant_values=fill)
 
 
 def _largest(values: np.ndarray) -> float:
