@@ -67,12 +67,11 @@ def paged_indexer_topk(
         TypeError, ValueError: an argument that does not fit the table above, or requires grad.
     """
     if isinstance(q, torch.Tensor) and q.dim() == 4:
-        num_rows = q.shape[0] * q.shape[1]
         seq_lens = lengths_per_token(seq_lens, q.shape[1])
         if out is None:
-            out = q.new_empty((num_rows, max(topk, 0)), dtype=torch.int32)
+            out = q.new_empty((len(weights), max(topk, 0)), dtype=torch.int32)
         if workspace is None:
-            size = workspace_bytes(num_rows, max(max_seq_len, 0), q.shape[1])
+            size = workspace_bytes(len(weights), max(max_seq_len, 0), q.shape[1])
             workspace = q.new_empty((size,), dtype=torch.uint8)
     OP(
         q,

@@ -98,6 +98,6 @@ def paged_mqa_logits(
         if out is None:
             if max_seq_len is None:
                 OP.fail("max_seq_len must be given where out is not.", TypeError)
-            out = q.new_empty((q.shape[0] * q.shape[1], max_seq_len), dtype=out_dtype)
+            out = q.new_empty((len(weights), max_seq_len), dtype=out_dtype)
     OP(q, cache, weights, seq_lens, block_table, fill, out, backend=backend)
     return out

@@ -9,7 +9,7 @@ import torch
 
 @contextlib.contextmanager
 def poisoned_memory():
-    """Uninitialised torch tensors made inside, in Python or C++, hold NaN or their dtype's maximum."""
+    """Uninitialised torch tensors made inside, Python or C++, hold NaN or their dtype's maximum."""
     enabled = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     fill = torch.utils.deterministic.fill_uninitialized_memory
