@@ -30,6 +30,45 @@ struct Range {
   int64_t size() const { return end > start ? end - start : 0; }
 };
 
+enum class RopeLayout : int8_t { kNone, kNeox, kInterleaved };
+
+// How the indexer's q and k are rotated before they are quantised.
+struct IndexerInputParams {
+  RopeLayout rope_layout;
+  View<1> positions;  // int32 | int64 [num_tokens], absent without RoPE
+  View<2> cos_sin;    // float32 [max_position, rope_dim], absent without RoPE
+  bool hadamard;
+  bool ue8m0;  // scales are powers of two
+};
+
+struct IndexerQRopeQuantParams {
+  View<3> q;        // bfloat16 | float32 [num_tokens, num_heads, head_dim]
+  View<2> weights;  // bfloat16 | float32 [num_tokens, num_heads]
+  IndexerInputParams input;
+  float weights_scale;
+  View<3> q_out;        // float8_e4m3fn [num_tokens, num_heads, head_dim]
+  View<2> weights_out;  // float32 [num_tokens, num_heads]
+};
+
+struct IndexerKCacheStoreParams {
+  View<2> k;            // bfloat16 | float32 [num_tokens, head_dim]
+  View<1> slots;        // int32 | int64 [num_tokens]
+  View<1> norm_weight;  // float32 | bfloat16 [head_dim] or absent
+  View<1> norm_bias;    // float32 | bfloat16 [head_dim] or absent
+  float norm_eps;
+  IndexerInputParams input;
+  View<3> cache;  // uint8 [num_pages, page_size, head_dim+4]
+};
+
+struct IndexerKCacheGatherParams {
+  View<3> cache;        // uint8 [num_pages, page_size, head_dim+4]
+  View<2> block_table;  // int32 [batch, max_pages]
+  View<1> cu_seq_lens;  // int32 [batch+1]
+  View<1> seq_start;    // int32 [batch] or absent
+  View<2> k_out;        // float8_e4m3fn [num_tokens, head_dim]
+  View<1> scale_out;    // float32 [num_tokens]
+};
+
 struct IndicesToSlotsParams {
   View<2> indices;      // int32 [num_rows, topk]
   View<2> block_table;  // int32 [batch, max_pages]

@@ -9,6 +9,9 @@ from __future__ import annotations
 from dsa_kernels._native import extension_path as _extension_path
 from dsa_kernels._op import Explanation, backends, explain, load_native as _load_native
 from dsa_kernels._version import __version__
+from dsa_kernels.ops.indexer_k_cache_gather import indexer_k_cache_gather
+from dsa_kernels.ops.indexer_k_cache_store import indexer_k_cache_store
+from dsa_kernels.ops.indexer_q_rope_quant import indexer_q_rope_quant
 from dsa_kernels.ops.indexer_topk import indexer_topk
 from dsa_kernels.ops.indices_to_slots import indices_to_slots
 from dsa_kernels.ops.merge_attention_states import merge_attention_states
@@ -26,6 +29,9 @@ __all__ = [
     "__version__",
     "backends",
     "explain",
+    "indexer_k_cache_gather",
+    "indexer_k_cache_store",
+    "indexer_q_rope_quant",
     "indexer_topk",
     "indices_to_slots",
     "merge_attention_states",

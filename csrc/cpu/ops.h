@@ -5,6 +5,9 @@
 
 namespace dsa::cpu {
 
+void indexer_q_rope_quant(const IndexerQRopeQuantParams& p);
+void indexer_k_cache_store(const IndexerKCacheStoreParams& p);
+void indexer_k_cache_gather(const IndexerKCacheGatherParams& p);
 void indices_to_slots(const IndicesToSlotsParams& p);
 void merge_attention_states(const MergeAttentionStatesParams& p);
 void mla_cache_gather(const MlaCacheGatherParams& p);
