@@ -1,0 +1,1 @@
+"""Bindings of dsa_kernels to other projects. Each subpackage imports its project, so none is imported here."""
