@@ -62,7 +62,7 @@ def test_other_model_class():
 
 def test_indexer_dtype():
     model = make_model("deepseek")
-    with pytest.raises(ValueError, match="indexer_dtype must be \"model\" or \"fp8\"; got 'int8'"):
+    with pytest.raises(ValueError, match='indexer_dtype must be "model" or "fp8"; got \'int8\''):
         enable(model, indexer_dtype="int8")
 
 

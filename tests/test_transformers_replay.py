@@ -106,7 +106,10 @@ def bad_recordings(good):
         "layers": ([call[:1]], "call 0 holds indices of 1 layers; the model has 2"),
         "queries": ([[i[:, :-1] for i in call]], r"must be \[2, 110, width\].*got \[2, 109, 64\]"),
         "batch": ([[i[:1] for i in call]], r"must be \[2, 110, width\].*got \[1, 110, 64\]"),
-        "dtype": ([[i.long() for i in call]], r"must be int32 \[batch, queries, width\]; got int64"),
+        "dtype": (
+            [[i.long() for i in call]],
+            r"must be int32 \[batch, queries, width\]; got int64",
+        ),
         "future": ([[later, call[1]]], "point at keys that their query does not see"),
     }
 

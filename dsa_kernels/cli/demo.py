@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from dsa_kernels.cli import demo_report as report
+from dsa_kernels.cli import demo_report as report, output
 from dsa_kernels.cli.demo_worker import Spec
 
 IMPLEMENTATIONS = ("eager", "sdpa", "enabled")
@@ -102,39 +102,33 @@ def default_text(length: int, path: Path) -> str:
     return f"Python's own sources ({names[0]} ..)" if names else "Python's own sources"
 
 
-class Progress:
-    """A bar on standard error if that is a terminal; else a line per phase."""
+class Phases:
+    """Shows where the runs are: on the bar, and without a terminal as a line per phase."""
 
-    def __init__(self, total: int):
-        self.total = max(1, total)
-        self.before = 0  # tokens of the runs that are over
+    def __init__(self, bar: output.Progress):
+        self.bar = bar
+        self.finished_tokens = 0  # of the runs that are over
         self.started = time.perf_counter()
-        self.terminal = sys.stderr.isatty()
         self.last = ""
 
     def show(self, phase: str, tokens: int) -> None:
-        elapsed = time.perf_counter() - self.started
-        if self.terminal:
-            share = min(1.0, (self.before + tokens) / self.total)
-            bar = ("#" * round(24 * share)).ljust(24, ".")
-            print(f"\r{f'[{bar}] {share:4.0%} {elapsed:4.0f} s  {phase}':<79.79}", end="", **_ERR)
-        elif phase != self.last:
-            print(f"{elapsed:6.1f} s  {phase}", **_ERR)
+        self.bar.update(self.finished_tokens + tokens, phase)
+        if phase != self.last and not sys.stderr.isatty():
+            elapsed = time.perf_counter() - self.started
+            print(f"{elapsed:6.1f} s  {phase}", file=sys.stderr, flush=True)
         self.last = phase
 
-    def close(self) -> None:
-        if self.terminal:
-            print("\r" + " " * 79 + "\r", end="", **_ERR)
 
-
-_ERR = {"file": sys.stderr, "flush": True}
+def length(spec: Spec) -> int:
+    """Tokens of text that a worker reads."""
+    return spec.contexts[-1] + spec.steps
 
 
 class WorkerFailed(RuntimeError):
     pass
 
 
-def run_worker(name: str, spec: Spec, progress: Progress) -> dict:
+def run_worker(name: str, spec: Spec, phases: Phases) -> dict:
     """Runs one worker to its end and returns its result; raises WorkerFailed."""
     command = [sys.executable, "-m", "dsa_kernels.cli.demo_worker", json.dumps(asdict(spec))]
     result = None
@@ -148,7 +142,7 @@ def run_worker(name: str, spec: Spec, progress: Progress) -> dict:
                 message = json.loads(line) if line.startswith("{") else {}
                 result = message.get("result", result)
                 if "phase" in message:
-                    progress.show(f"{name}: {message['phase']}", message["tokens"])
+                    phases.show(f"{name}: {message['phase']}", message["tokens"])
             worker.wait()
         finally:
             watchdog.cancel()
@@ -159,7 +153,7 @@ def run_worker(name: str, spec: Spec, progress: Progress) -> dict:
             errors.seek(0)
             tail = "".join(errors.readlines()[-15:]).rstrip()
             raise WorkerFailed(f"{name}: the process ended with {worker.returncode}\n{tail}")
-    progress.before += spec.contexts[-1] + spec.steps
+    phases.finished_tokens += length(spec)
     return result
 
 
@@ -214,7 +208,7 @@ class Demo:
         self.run_all()
         self.judge()
         if args.json:
-            print(json.dumps(self.as_dict(), indent=2))
+            output.print_json(self.as_dict())
         else:
             print("\n".join(self.results()))
         return 1 if self.failures else 0
@@ -233,21 +227,22 @@ class Demo:
                 self.spec, implementation="enabled", contexts=[self.args.alone], greedy=0
             )
             plan.append(("alone", "enabled, alone", alone))
-        progress = Progress(sum(spec.contexts[-1] + spec.steps for _, _, spec in plan))
-        ends = time.perf_counter() + self.args.time_limit
-        for i, (key, name, spec) in enumerate(plan):
-            left = ends - time.perf_counter()
-            share = TIME_SHARE[key] / sum(TIME_SHARE[k] for k, _, _ in plan[i:])
-            try:
-                result = run_worker(name, replace(spec, budget=max(0.0, left * share)), progress)
-            except WorkerFailed as failure:
-                self.failures.append(str(failure))
-                continue
-            if key == "alone":
-                self.alone = result
-            else:
-                self.runs[key] = result
-        progress.close()
+        with output.progress(sum(length(spec) for _, _, spec in plan)) as bar:
+            phases = Phases(bar)
+            ends = time.perf_counter() + self.args.time_limit
+            for i, (key, name, spec) in enumerate(plan):
+                left = ends - time.perf_counter()
+                share = TIME_SHARE[key] / sum(TIME_SHARE[k] for k, _, _ in plan[i:])
+                spec = replace(spec, budget=max(0.0, left * share))
+                try:
+                    result = run_worker(name, spec, phases)
+                except WorkerFailed as failure:
+                    self.failures.append(str(failure))
+                    continue
+                if key == "alone":
+                    self.alone = result
+                else:
+                    self.runs[key] = result
 
     def judge(self) -> None:
         """Fills in agreement, ratios and failures."""

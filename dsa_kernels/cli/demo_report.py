@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from dsa_kernels.cli.demo_worker import VOCAB, Spec
+from dsa_kernels.cli.output import seconds
 
 # Bounds on the logit difference, as a share of the logits' root mean square, where both selected
 # the same tokens. float32: sums in another order. bfloat16: the model's own rounding.
@@ -163,10 +164,6 @@ def missed_bars(r: dict, wanted_context: int) -> list[str]:
 
 def context_name(tokens: int) -> str:
     return f"{tokens // 1024}K" if tokens % 1024 == 0 else f"{tokens:,}"
-
-
-def seconds(value: float) -> str:
-    return f"{value * 1e3:.3g} ms" if value < 0.9995 else f"{value:.3g} s"
 
 
 def megabytes(value: float) -> str:

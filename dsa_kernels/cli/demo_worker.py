@@ -203,7 +203,7 @@ def run(spec: Spec) -> dict:
     loaded = resident_bytes()
     contexts = list(along_the_text(state, loaded, deadline))
     result = {"loaded_bytes": loaded, "contexts": contexts, "greedy": []}
-    if time.perf_counter() < deadline:
+    if spec.greedy and time.perf_counter() < deadline:
         say(phase="greedy continuation", tokens=state.position)
         result["greedy"] = [greedy_step(state) for _ in range(spec.greedy)]
     return result

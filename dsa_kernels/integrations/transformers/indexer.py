@@ -12,7 +12,9 @@ from dsa_kernels.integrations.transformers.bounds import RowBounds
 
 def _rotate(indexer, x: torch.Tensor, position_embeddings, rope: Callable) -> torch.Tensor:
     """RoPE on the first qk_rope_head_dim dims of x [batch, tokens, heads, head_dim]."""
-    rotated, passed = x.split([indexer.qk_rope_head_dim, x.shape[-1] - indexer.qk_rope_head_dim], -1)
+    rotated, passed = x.split(
+        [indexer.qk_rope_head_dim, x.shape[-1] - indexer.qk_rope_head_dim], -1
+    )
     # The model's functions rotate a pair (q, k); the second result is not used.
     rotated, _ = rope(rotated, rotated[:, :, :1], *position_embeddings, unsqueeze_dim=2)
     return torch.cat([rotated, passed], dim=-1)

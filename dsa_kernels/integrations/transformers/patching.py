@@ -51,9 +51,7 @@ def enable(model, *, indexer_dtype: str = "model"):
             docs/transformers.md.
     """
     if indexer_dtype not in INDEXER_DTYPES:
-        raise ValueError(
-            f'enable: indexer_dtype must be "model" or "fp8"; got {indexer_dtype!r}.'
-        )
+        raise ValueError(f'enable: indexer_dtype must be "model" or "fp8"; got {indexer_dtype!r}.')
     state = getattr(model, "_dsa_kernels", None)
     if state is not None:
         state.indexer_dtype = indexer_dtype
