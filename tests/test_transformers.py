@@ -24,6 +24,7 @@ from dsa_kernels.integrations.transformers import (
     attention,
     disable,
     enable,
+    indexer as lightning,
     record_indices,
     replay_indices,
 )
@@ -149,9 +150,9 @@ def test_bfloat16(name, capsys):
         expected = model(ids).logits
     with enabled(model), record_indices(model) as recorded:
         got = model(ids).logits
-    report_and_bound(
-        capsys, f"{name} bfloat16", model, eager, recorded, expected, got, overlap=0.97, worst=0.35
-    )
+    overlap = report(capsys, f"{name} bfloat16", model, eager, recorded, expected, got)
+    assert overlap[0] == 1  # the first layer's indexer scores the same numbers
+    assert min(overlap) >= 0.97
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -161,13 +162,14 @@ def test_fp8_indexer(name, capsys):
         expected = model(ids).logits
     with enabled(model, indexer_dtype="fp8"), record_indices(model) as recorded:
         got = model(ids).logits
-    report_and_bound(
-        capsys, f"{name} fp8 indexer", model, eager, recorded, expected, got, 0.93, 0.8
-    )
+    overlap = report(capsys, f"{name} fp8 indexer", model, eager, recorded, expected, got)
+    # Random weights magnify every token that differs: later layers score other inputs.
+    assert overlap[0] >= 0.96
+    assert min(overlap) >= 0.8
 
 
-def report_and_bound(capsys, what, model, eager, recorded, expected, got, overlap, worst):
-    """Prints and bounds the share of equal indices and the logit difference."""
+def report(capsys, what, model, eager, recorded, expected, got) -> list[float]:
+    """Prints, and returns the share of equal indices per layer; bounds the logit difference."""
     want = eager.as_recording(model)[0]
     shares = []
     for a, b in zip(want, recorded[0], strict=True):
@@ -181,8 +183,55 @@ def report_and_bound(capsys, what, model, eager, recorded, expected, got, overla
             f"{difference.mean():.2g} on average, {difference.max():.2g} at most "
             f"(largest logit {expected.abs().max():.2g})"
         )
-    assert min(shares) >= overlap
-    assert difference.max() <= worst * expected.abs().max()
+    assert difference.mean() <= 0.05 * expected.abs().max()
+    assert difference.max() <= expected.abs().max()
+    return shares
+
+
+def test_fp8_indexer_against_its_formula():
+    """Hadamard and ue8m0 quantisation of both q and k, then the score, written out in float64."""
+    indexer = shared_model("deepseek").model.layers[0].self_attn.indexer
+    torch.manual_seed(0)
+    tokens, dim, heads = 200, indexer.head_dim, indexer.n_heads
+    hidden = torch.randn(1, tokens, indexer.hidden_size)
+    q_resid = torch.randn(1, tokens, indexer.q_lora_rank)
+    keys = torch.randn(1, tokens, dim)
+    rope = [torch.ones(1, tokens, 64), torch.zeros(1, tokens, 64)]  # no rotation
+    got = lightning.select(
+        indexer,
+        hidden,
+        q_resid,
+        rope,
+        keys,
+        row_bounds(1, tokens, tokens),
+        attention.SparseDeepseekV32Attention.indexer_rope,
+        "fp8",
+    )[0]
+
+    hadamard = torch.ones(1, 1)
+    while hadamard.shape[0] < dim:
+        hadamard = torch.cat(
+            [torch.cat([hadamard, hadamard], 1), torch.cat([hadamard, -hadamard], 1)]
+        )
+
+    def through_fp8(x):
+        x = x @ (hadamard * dim**-0.5)
+        scale = 2 ** (x.abs().amax(-1, keepdim=True).clamp_min(1e-4) / 448).log2().ceil()
+        return ((x / scale).to(torch.float8_e4m3fn).float() * scale).double()
+
+    q = through_fp8(indexer.wq_b(q_resid).view(tokens, heads, dim))
+    weights = indexer.weights_proj(hidden)[0].double() * (heads * dim) ** -0.5
+    scores = torch.einsum("qhd,kd->qhk", q, through_fp8(keys[0])).relu()
+    scores = (scores * weights[..., None]).sum(1)
+    scores = scores.masked_fill(torch.ones(tokens, tokens).triu(1).bool(), -torch.inf)
+    different = 0
+    for row in range(TOPK, tokens):
+        best = scores[row].topk(TOPK + 1)
+        if set(got[row].tolist()) != set(best.indices[:TOPK].tolist()):
+            # A code that rounds the other way: the transform sums in another order here.
+            assert best.values[TOPK - 1] - best.values[TOPK] < 1e-3 * best.values[0].abs()
+            different += 1
+    assert different <= 2
 
 
 @pytest.mark.parametrize("name", MODELS)
