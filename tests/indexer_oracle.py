@@ -32,6 +32,19 @@ def encode(x: torch.Tensor) -> torch.Tensor:
     return torch.where(x.isnan(), 0x7F, code).to(torch.uint8)
 
 
+def assert_codes_close(codes: torch.Tensor, gold: torch.Tensor, rate: float) -> None:
+    """At most `rate` of the uint8 codes differ, each by one place in the order of values.
+
+    Around zero places are finer than the rounding of the steps before: half a scale passes there.
+    """
+    differ = codes != gold
+    assert float(differ.double().mean()) <= rate
+    place = [(c.int() & 0x7F) * torch.where(c >= 0x80, -1, 1) for c in (codes, gold)]
+    adjacent = (place[0] - place[1]).abs() <= 1
+    near = (FP8[codes.long()] - FP8[gold.long()]).abs() <= 0.5
+    assert (adjacent | near).all()
+
+
 def scale_of(row: torch.Tensor, scale_format: str) -> float:
     """Scale of one group: exact arithmetic for the power of two, one fp32 division otherwise."""
     amax = max((abs(v) for v in row.tolist() if not math.isnan(v)), default=0.0)

@@ -67,7 +67,10 @@ def indexer_k_cache_store(
     k that is normed and rotated already: rope_layout="none" and no norm_weight.
 
     Without LayerNorm, native and reference agree bitwise. Its sums have a free order, so behind it
-    RATE
+    at most 1e-4 of the codes differ (measured on normal k: 2e-5 of bfloat16 with Hadamard, 2e-6
+    without, 6e-6 of float32), each by one place, or by at most half a scale around zero, where
+    places are finer than the rounding before. A "float32" scale may differ by 1e-6 of itself, a
+    "ue8m0" one only where max |x| lies within rounding of a power of two times 448.
 
     Args:
         k: bfloat16|float32 [num_tokens, head_dim], head_dim 64 or 128; any row stride.
