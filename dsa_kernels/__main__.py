@@ -11,7 +11,7 @@ COMMANDS = {
     "info": "versions, the CPU, and which backends each op has and why not the others",
     "demo": "a DeepSeek-V3.2 model with and without dsa_kernels: agreement, time, memory",
     "bench": "time ops on published shapes and compare them with the reference",
-    "fuzz": "random and hostile inputs: do two backends agree?",
+    "fuzz": "compare two backends on random and hostile inputs",
 }
 
 

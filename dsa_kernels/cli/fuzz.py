@@ -16,8 +16,8 @@ from dsa_kernels.testing.differential import random_case, watched_run
 from dsa_kernels.testing.memory import poisoned_memory
 
 EPILOG = """\
-Uninitialised memory is poisoned, outputs lie between guard bands, and inputs are
-checked to be unchanged. A failure prints the command that repeats exactly that
+Uninitialised memory is poisoned, outputs lie between guard bands, and inputs
+are checked to be unchanged. A failure prints the command that repeats exactly that
 case; the exit status is then 1.
 
 examples:
