@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import importlib
 import sys
 
@@ -10,7 +11,7 @@ COMMANDS = {
     "info": "versions, the CPU, and which backends each op has and why not the others",
     "demo": "a DeepSeek-V3.2 model with and without dsa_kernels: agreement, time, memory",
     "bench": "time ops on published shapes and compare them with the reference",
-    "fuzz": "random and hostile inputs: do two backends agree?",
+    "fuzz": "compare two backends on random and hostile inputs",
 }
 
 
@@ -42,4 +43,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    faulthandler.enable()  # so that a crash of a kernel says which call it was in
     sys.exit(main())

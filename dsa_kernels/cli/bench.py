@@ -16,14 +16,15 @@ from dsa_kernels.testing.differential import copy_written, fewer_rows, named
 
 REFERENCE_FLOPS = 2e9  # above this the plain and slow implementation takes too long to wait for
 EPILOG = """\
-Rates are of the algorithm's work: what any implementation must at least compute and move. The
-error is that of one row of the shape, by the op's own rule: 0 is bitwise equal, else calc_diff
-(logits, attention) or the share of elements that differ; FAIL is outside the op's tolerance.
-"-": not run, the reference would take too long (--backend reference runs it all the same).
+Rates are of the algorithm's work: what any implementation must at least compute
+and move. The error is that of one row of the shape, by the op's own rule: 0 is
+bitwise equal, else calc_diff (logits, attention) or the share of elements that
+differ; FAIL is outside the op's tolerance. "-" was not run, as the reference
+would take too long (--backend reference runs it all the same).
 
 examples:
   python -m dsa_kernels bench --quick
-  python -m dsa_kernels bench --op mqa_logits --shape v32-decode --backend native
+  python -m dsa_kernels bench --op mqa_logits --shape decode --backend native
 """
 
 

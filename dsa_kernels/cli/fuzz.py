@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import faulthandler
 import random
 import sys
 import time
@@ -17,8 +16,9 @@ from dsa_kernels.testing.differential import random_case, watched_run
 from dsa_kernels.testing.memory import poisoned_memory
 
 EPILOG = """\
-Uninitialised memory is poisoned, outputs lie between guard bands, and inputs are checked to be
-unchanged. A failure prints the command that repeats exactly that case; exit status 1.
+Uninitialised memory is poisoned, outputs lie between guard bands, and inputs
+are checked to be unchanged. A failure prints the command that repeats exactly that
+case; the exit status is then 1.
 
 examples:
   python -m dsa_kernels fuzz --seconds 60
@@ -80,7 +80,6 @@ def run_case(op: str, seed: int, backends: list[str]) -> str | None:
 
 
 def main(args: argparse.Namespace) -> int:
-    faulthandler.enable()  # so that a crash says which op it was in
     ops, missing = [], {}
     for op in select.chosen_ops(args):
         reasons = [r for b in args.backends if (r := OPS[op].unavailable(b, "cpu"))]
