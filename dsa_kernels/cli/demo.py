@@ -254,9 +254,9 @@ class Demo:
             record = report.compare(self.folder / "eager", self.folder / name, spec)
             worst = max(record["logit_difference"], record["logit_difference_at_swaps"])
             tie = 2 * max(worst, record["logit_bound"]) * record["logit_rms"]
-            record["continuation_agrees"] = report.continuation_agrees(
-                eager["greedy"], run["greedy"], tie
-            )
+            continuations = eager["greedy"], run["greedy"]
+            record["tokens_continued"] = min(map(len, continuations))
+            record["continuation_agrees"] = report.continuation_agrees(*continuations, tie)
             self.agreement[name] = record
             self.failures += report.disagreements(name, record, spec.dtype)
         context = report.common_context(self.runs)

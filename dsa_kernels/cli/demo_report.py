@@ -216,10 +216,16 @@ def agreement_lines(agreement: dict[str, dict], spec: Spec) -> list[str]:
         ("    bound", lambda r: f"{r['logit_bound']:.0e}"),
         ("    where the set differs", lambda r: f"{r['logit_difference_at_swaps']:.1e}"),
         ("  same greedy token", lambda r: _of(r["same_greedy_token"], r["positions"])),
-        ("  greedy continuation agrees", lambda r: "yes" if r["continuation_agrees"] else "NO"),
+        ("  greedy continuation agrees", _continuation),
     ):
         rows.append([label, *map(text, agreement.values())])
     return [*table(rows), ""]
+
+
+def _continuation(record: dict) -> str:
+    if not record["tokens_continued"]:
+        return "-"
+    return f"yes, {record['tokens_continued']} tokens" if record["continuation_agrees"] else "NO"
 
 
 def _of(part: int, whole: int) -> str:
