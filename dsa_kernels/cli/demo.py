@@ -279,16 +279,15 @@ class Demo:
             "DeepSeek Sparse Attention in a Hugging Face model: eager, sdpa, and enabled",
             "with dsa_kernels, each in its own process.",
             "",
-            f"  model    DeepseekV32ForCausalLM, seed {s.seed}, {s.layers} layer(s), "
-            f"{s.heads} heads, top-k {s.topk:,}, {s.dtype}",
+            f"  model    DeepseekV32ForCausalLM, seed {s.seed}: {s.layers} layer(s), {s.heads} heads, "
+            f"top-k {s.topk:,}",
             f"  text     {self.text_name}, a token per byte",
             f"  machine  {s.threads} thread(s), torch {torch.__version__}",
+            f"  dtype    {s.dtype}",
         ]
         if s.dtype == "float32":
-            lines.append(
-                "           (float32, as torch is slow in bfloat16 on CPUs without instructions"
-            )
-            lines.append("           for it; --dtype bfloat16 to try)")
+            lines[-1] += ": in bfloat16 (--dtype) torch itself is slow on CPUs that have"
+            lines.append("           no instructions for it")
         return [*lines, ""]
 
     def results(self) -> list[str]:
