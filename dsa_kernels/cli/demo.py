@@ -279,8 +279,8 @@ class Demo:
             "DeepSeek Sparse Attention in a Hugging Face model: eager, sdpa, and enabled",
             "with dsa_kernels, each in its own process.",
             "",
-            f"  model    DeepseekV32ForCausalLM, seed {s.seed}: {s.layers} layer(s), {s.heads} heads, "
-            f"top-k {s.topk:,}",
+            f"  model    DeepseekV32ForCausalLM, seed {s.seed}: {s.layers} layer(s), "
+            f"{s.heads} heads, top-k {s.topk:,}",
             f"  text     {self.text_name}, a token per byte",
             f"  machine  {s.threads} thread(s), torch {torch.__version__}",
             f"  dtype    {s.dtype}",
