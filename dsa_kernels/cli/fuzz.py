@@ -17,8 +17,8 @@ from dsa_kernels.testing.memory import poisoned_memory
 
 EPILOG = """\
 Uninitialised memory is poisoned, outputs lie between guard bands, and inputs
-are checked to be unchanged. A failure prints the command that repeats exactly that
-case; the exit status is then 1.
+are checked to be unchanged. A failure prints the command that repeats exactly
+that case; the exit status is then 1.
 
 examples:
   python -m dsa_kernels fuzz --seconds 60

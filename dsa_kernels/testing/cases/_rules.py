@@ -47,8 +47,8 @@ def close(
     if e.numel() == 0:
         return 0.0
     bound = bound.expand(expected.shape)[finite]
-    if expected.dtype == torch.bfloat16:  # both sides round once
-        bound = bound + 2.0**-8 * torch.maximum(e.abs(), a.abs())
+    if expected.dtype == torch.bfloat16:  # both sides round once: half an ulp each
+        bound = bound + 2.0**-7 * torch.maximum(e.abs(), a.abs())
     bound = bound + 1e-36  # subnormal intermediate results
     error = (a - e).abs()
     if bool((error > bound).any()):
