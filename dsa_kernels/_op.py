@@ -175,15 +175,18 @@ class Op:
         if value.dim() != len(spec.dims):
             self._mismatch(spec, value, values, "", ValueError)
         for size, (symbol, offset) in zip(value.shape, spec.dims, strict=True):
+            known = symbol in sizes
             if symbol is None:
-                ok, note = size == offset, ""
-            elif symbol in sizes:
+                ok = size == offset
+            elif known:
                 ok = size == sizes[symbol] + offset
-                note = f" with {symbol} = {sizes[symbol]} from {sizes_from[symbol]}"
             else:
                 sizes[symbol], sizes_from[symbol] = size - offset, spec.name
-                ok, note = size >= offset, ""
-            if not ok:
+                ok = size >= offset
+            if not ok:  # the text is made only here: sizes may be symbolic under torch.compile
+                note = (
+                    f" with {symbol} = {sizes[symbol]} from {sizes_from[symbol]}" if known else ""
+                )
                 self._mismatch(spec, value, values, note, ValueError)
 
     def _check_strides(self, spec, value) -> None:

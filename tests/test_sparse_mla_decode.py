@@ -14,7 +14,7 @@ import dsa_kernels
 from dsa_kernels.testing import Guarded, assert_bitwise_equal
 
 BACKENDS = dsa_kernels.backends("sparse_mla_decode")
-SCALE = 0.135
+SCALE = 69 / 512  # exact in float32, as the kernels hold it
 INT_MIN, INT_MAX = -(2**31), 2**31 - 1
 FORMATS = {"v32": 576, "v4": 512, "bf16": 576, "bf16-512": 512}
 

@@ -1,0 +1,94 @@
+# Every target does its own set-up: a virtual environment in .venv, the dependencies in it, and the
+# extension, built in place. A second run redoes only what a changed file asks for.
+#
+#   make demo ARGS="--contexts 1024,2048"     ARGS goes to the command behind the target
+#   make test PYTHON=python3.12               the Python that .venv is made with
+#   make build TORCH=2.14.1                   the torch that is installed into a new .venv
+
+PYTHON ?= python3
+TORCH ?= 2.13.0
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip
+BUILT := build/.built
+CPP_FILES := $(shell find csrc -name '*.cpp' -o -name '*.h')
+export MAX_JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
+
+.PHONY: help demo test test-full bench fuzz lint format build wheel clean distclean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo       a DeepSeek-V3.2 model through dsa_kernels, next to eager and sdpa"
+	@echo "make test       the tests (test-full: the slow ones too)"
+	@echo "make bench      time of each op on this machine"
+	@echo "make fuzz       random and hostile inputs, backend against backend"
+	@echo "make lint       ruff and clang-format, as CI runs them (format: fix in place)"
+	@echo "make build      .venv, dependencies, extension (wheel: a wheel in dist/)"
+	@echo "make clean      remove what was built (distclean: .venv too)"
+
+demo: $(BUILT)
+	$(BIN)/python -m dsa_kernels demo $(ARGS)
+
+test: $(BUILT)
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-full: $(BUILT)
+	$(BIN)/python -m pytest $(ARGS)
+
+bench: $(BUILT)
+	$(BIN)/python -m dsa_kernels bench $(ARGS)
+
+fuzz: $(BUILT)
+	$(BIN)/python -m dsa_kernels fuzz $(ARGS)
+
+lint: $(VENV)/.dependencies
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run -Werror $(CPP_FILES)
+
+format: $(VENV)/.dependencies
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CPP_FILES)
+
+build: $(BUILT)
+
+wheel: $(VENV)/.dependencies
+	$(PIP) wheel --no-build-isolation --no-deps --wheel-dir dist .
+
+# Directories are prerequisites too: their times change when a file is added or removed.
+$(BUILT): $(VENV)/.dependencies setup.py $(CPP_FILES) $(shell find csrc -type d)
+	@command -v $${CXX:-g++} >/dev/null || { \
+	  echo "A C++20 compiler is needed. On Debian or Ubuntu: apt install g++"; exit 1; }
+	@echo "Building the CPU extension (a minute or two the first time)"
+	$(BIN)/python setup.py -q build_ext --inplace
+	@mkdir -p $(@D) && touch $@
+
+# torch first, and its CPU build where the package index has one: the default build for Linux
+# brings gigabytes of CUDA libraries that nothing here uses yet. The package itself goes in without
+# its extension (DSA_CPU=0), which is built by the rule above.
+$(VENV)/.dependencies: $(VENV)/.created pyproject.toml
+	$(PIP) install -q "torch==$(TORCH)+cpu" || { \
+	  echo "No CPU build of torch $(TORCH) was found; taking the index's default build."; \
+	  $(PIP) install "torch==$(TORCH)"; }
+	$(PIP) install -q "setuptools>=77" wheel ninja
+	DSA_CPU=0 $(PIP) install -q --no-build-isolation -e ".[dev,transformers,bench]"
+	@touch $@
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	  echo "Python 3.10 or newer is needed as '$(PYTHON)'. Name another: make PYTHON=python3.12"; \
+	  exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); \
+	  echo "'$(PYTHON) -m venv' failed. On Debian or Ubuntu: apt install python3-venv"; exit 1; }
+	@touch $@
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .benchmarks
+	rm -f dsa_kernels/_C*.so
+	find dsa_kernels tests bench -name __pycache__ -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV)

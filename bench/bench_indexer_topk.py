@@ -1,0 +1,8 @@
+"""Times `indexer_topk`: python -m pytest bench/bench_indexer_topk.py"""
+
+from common import each_row, run
+
+
+@each_row("indexer_topk")
+def test_indexer_topk(benchmark, shape, backend):
+    run(benchmark, "indexer_topk", shape, backend)

@@ -1,0 +1,8 @@
+"""Times `paged_indexer_topk`: python -m pytest bench/bench_paged_indexer_topk.py"""
+
+from common import each_row, run
+
+
+@each_row("paged_indexer_topk")
+def test_paged_indexer_topk(benchmark, shape, backend):
+    run(benchmark, "paged_indexer_topk", shape, backend)

@@ -1,0 +1,1 @@
+"""Commands: one module each, with `add_arguments(parser)` and `main(args) -> int`."""
