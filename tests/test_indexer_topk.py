@@ -67,6 +67,21 @@ def test_rows_of_at_most_topk_keys_are_not_scored(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_lengths_around_topk(backend):
+    topk = 20
+    q, k, weights, _, _, _ = make(5, 64, torch.float32)
+    ends = torch.tensor([topk - 1, topk, topk + 1, topk + 2, 64], dtype=torch.int32)
+    logits = dsa_kernels.mqa_logits(q, k, weights, row_end=ends, backend=backend)
+    want = dsa_kernels.topk_indices(logits, topk, row_end=ends, backend=backend)
+    space = torch.empty(4 * 64 * 5, dtype=torch.uint8)
+    space.view(torch.float32).copy_(torch.arange(320.0))  # stale scores that favour late keys
+    got = dsa_kernels.indexer_topk(
+        q, k, weights, topk, row_end=ends, workspace=space, backend=backend
+    )
+    assert_bitwise_equal(got, want)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_sets_agree_with_the_reference_where_the_gap_is_clear(backend):
     q, k, weights, k_scale, _, _ = make(8, 600, torch.bfloat16)
     topk = 64
