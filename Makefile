@@ -21,7 +21,7 @@ export MAX_JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 
 help:
 	@echo "make demo       a DeepSeek-V3.2 model through dsa_kernels, next to eager and sdpa"
-	@echo "make test       the tests (test-full: the slow ones too)"
+	@echo "make test       the tests (test-full: the slow ones and the scalar level too)"
 	@echo "make bench      time of each op on this machine"
 	@echo "make fuzz       random and hostile inputs, backend against backend"
 	@echo "make lint       ruff and clang-format, as CI runs them (format: fix in place)"
@@ -36,6 +36,7 @@ test: $(BUILT)
 
 test-full: $(BUILT)
 	$(BIN)/python -m pytest $(ARGS)
+	DSA_CPU_ISA=scalar $(BIN)/python -m pytest -m "not slow" $(ARGS)
 
 bench: $(BUILT)
 	$(BIN)/python -m dsa_kernels bench $(ARGS)

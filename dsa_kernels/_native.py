@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 from pathlib import Path
 
 
@@ -15,10 +16,20 @@ def extension_path() -> str | None:
 
 @functools.cache
 def cpu_isa() -> str | None:
-    """The ISA level that CPU kernels run at ("scalar", "avx2"), or None without the extension."""
+    """The ISA level that CPU kernels run at ("scalar", "avx2"), or None without the extension.
+
+    Raises ValueError where DSA_CPU_ISA names a level that this machine does not support.
+    """
     path = extension_path()
     if path is None:
         return None
     library = ctypes.CDLL(path)
-    library.dsa_cpu_isa.restype = ctypes.c_char_p
-    return library.dsa_cpu_isa().decode()
+    library.dsa_cpu_isa.restype = library.dsa_cpu_isa_levels.restype = ctypes.c_char_p
+    name = library.dsa_cpu_isa()
+    if name is None:
+        levels = library.dsa_cpu_isa_levels().decode()
+        raise ValueError(
+            f"DSA_CPU_ISA={os.environ['DSA_CPU_ISA']!r}: levels that this machine supports are "
+            f"{levels}."
+        )
+    return name.decode()

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 
 import torch
 
+from dsa_kernels._native import cpu_isa
+
 NAMESPACE = "dsa_kernels"
 
 # In order of preference. The native overload is torch's default one, so a bare
@@ -348,6 +350,7 @@ def load_native(path: str | None) -> None:
     else:
         try:
             torch.ops.load_library(path)
+            cpu_isa()  # a bad DSA_CPU_ISA is an error now, not at the first op
             _native_problem = None
         except OSError as error:
             _native_problem = f"the extension does not load: {error}"

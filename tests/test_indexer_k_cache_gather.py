@@ -6,6 +6,7 @@ import functools
 
 import pytest
 import torch
+from refusals import errors_test
 
 import dsa_kernels
 from dsa_kernels.testing import Guarded, assert_bitwise_equal
@@ -289,11 +290,7 @@ ERRORS = {
 }
 
 
-@pytest.mark.parametrize("case", ERRORS)
-def test_errors(case):
-    call, kind, text = ERRORS[case]
-    with pytest.raises(kind, match=text):
-        call()
+test_errors = errors_test(ERRORS)
 
 
 @pytest.mark.skipif("native" not in BACKENDS, reason="the extension is not built")

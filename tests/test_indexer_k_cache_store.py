@@ -8,6 +8,7 @@ import math
 import indexer_oracle as oracle
 import pytest
 import torch
+from refusals import errors_test
 
 import dsa_kernels
 from dsa_kernels.testing import Guarded, assert_bitwise_equal
@@ -482,11 +483,7 @@ ERRORS = {
 }
 
 
-@pytest.mark.parametrize("case", ERRORS)
-def test_errors(case):
-    call, kind, text = ERRORS[case]
-    with pytest.raises(kind, match=text):
-        call()
+test_errors = errors_test(ERRORS)
 
 
 @pytest.mark.parametrize("name", ["rope_layout", "hadamard"])

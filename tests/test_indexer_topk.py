@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from refusals import errors_test
 
 import dsa_kernels
 from dsa_kernels.ops.indexer_topk import WORKSPACE_BUDGET, workspace_bytes
@@ -175,11 +176,7 @@ ERRORS = {
 }
 
 
-@pytest.mark.parametrize("case", ERRORS)
-def test_errors(case):
-    call, kind, text = ERRORS[case]
-    with pytest.raises(kind, match=text):
-        call()
+test_errors = errors_test(ERRORS)
 
 
 def test_direct_call_with_bad_arguments_raises():

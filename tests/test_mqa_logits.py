@@ -8,6 +8,7 @@ import math
 import gold
 import pytest
 import torch
+from refusals import errors_test
 
 import dsa_kernels
 from dsa_kernels.testing import (
@@ -251,11 +252,7 @@ ERRORS = {
 }
 
 
-@pytest.mark.parametrize("case", ERRORS)
-def test_errors(case):
-    call, kind, text = ERRORS[case]
-    with pytest.raises(kind, match=text):
-        call()
+test_errors = errors_test(ERRORS)
 
 
 def test_direct_call_with_bad_arguments_raises():

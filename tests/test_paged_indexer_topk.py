@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from refusals import errors_test
 from test_paged_mqa_logits import Case
 
 import dsa_kernels
@@ -99,9 +100,7 @@ ERRORS = {
 }
 
 
-@pytest.mark.parametrize("case", ERRORS)
-def test_errors(case):
-    change, kind, text = ERRORS[case]
+def call(**change):
     args = {
         "q": GOOD.q,
         "cache": GOOD.cache,
@@ -112,8 +111,10 @@ def test_errors(case):
         "max_seq_len": 9,
         **change,
     }
-    with pytest.raises(kind, match=text):
-        dsa_kernels.paged_indexer_topk(**args)
+    return dsa_kernels.paged_indexer_topk(**args)
+
+
+test_errors = errors_test(ERRORS, call)
 
 
 def test_direct_call_with_bad_arguments_raises():

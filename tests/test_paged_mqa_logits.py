@@ -8,6 +8,7 @@ import gold
 import paged
 import pytest
 import torch
+from refusals import errors_test
 
 import dsa_kernels
 from dsa_kernels.testing import Guarded, assert_bitwise_equal, assert_close_to_gold, random_fp8
@@ -261,11 +262,7 @@ ERRORS = {
 }
 
 
-@pytest.mark.parametrize("case", ERRORS)
-def test_errors(case):
-    change, kind, text = ERRORS[case]
-    with pytest.raises(kind, match=text):
-        call(**change)
+test_errors = errors_test(ERRORS, call)
 
 
 def test_direct_call_with_bad_arguments_raises():

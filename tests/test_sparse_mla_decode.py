@@ -8,6 +8,7 @@ import gold
 import paged
 import pytest
 import torch
+from refusals import errors_test
 from test_sparse_mla_prefill import check
 
 import dsa_kernels
@@ -288,11 +289,7 @@ ERRORS = {
 }
 
 
-@pytest.mark.parametrize("case", ERRORS)
-def test_errors(case):
-    change, kind, text = ERRORS[case]
-    with pytest.raises(kind, match=text):
-        call(**change)
+test_errors = errors_test(ERRORS, call)
 
 
 def test_direct_call_with_bad_arguments_raises():

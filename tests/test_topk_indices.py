@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
+from refusals import errors_test
 
 import dsa_kernels
 from dsa_kernels.testing import Guarded, assert_bitwise_equal, hostile_rows
@@ -222,11 +223,7 @@ ERRORS = {
 }
 
 
-@pytest.mark.parametrize("case", ERRORS)
-def test_errors(case):
-    call, kind, text = ERRORS[case]
-    with pytest.raises(kind, match=text):
-        call()
+test_errors = errors_test(ERRORS)
 
 
 def test_direct_call_with_bad_arguments_raises():

@@ -1,50 +1,59 @@
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "isa.h"
 
 namespace dsa::cpu {
 namespace {
 
-struct Level {
-  const Isa* isa;
-  bool supported;
-};
-
-const Isa& pick() {
-  const Level levels[] = {
+// Levels that this machine supports, best first.
+std::vector<const Isa*> supported_levels() {
+  std::vector<const Isa*> levels;
 #if defined(__x86_64__)
-      {&kAvx2, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")},
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) levels.push_back(&kAvx2);
 #endif
-      {&kScalar, true},
-  };
+  levels.push_back(&kScalar);
+  return levels;
+}
+
+std::string names(const std::vector<const Isa*>& levels) {
+  std::string text;
+  for (const Isa* isa : levels) text += (text.empty() ? "" : ", ") + std::string(isa->name);
+  return text;
+}
+
+// The level that DSA_CPU_ISA names, the best one without it, null if there is no such level.
+const Isa* pick() {
   const char* forced = std::getenv("DSA_CPU_ISA");
-  std::string supported;
-  for (const Level& level : levels) {
-    if (!level.supported) continue;
-    if (forced == nullptr || *forced == '\0' || std::string(forced) == level.isa->name) {
-      return *level.isa;
-    }
-    supported += supported.empty() ? level.isa->name : std::string(", ") + level.isa->name;
+  for (const Isa* isa : supported_levels()) {
+    if (forced == nullptr || *forced == '\0' || std::string(forced) == isa->name) return isa;
   }
-  throw std::runtime_error("DSA_CPU_ISA=" + std::string(forced) +
-                           " is not a level that this machine supports; supported: " + supported);
+  return nullptr;
 }
 
 }  // namespace
 
 const Isa& current_isa() {
-  static const Isa& isa = pick();
-  return isa;
+  static const Isa* const isa = pick();
+  if (isa == nullptr) {
+    throw std::runtime_error("DSA_CPU_ISA: supported levels are " + names(supported_levels()));
+  }
+  return *isa;
 }
 
 }  // namespace dsa::cpu
 
-extern "C" __attribute__((visibility("default"))) const char* dsa_cpu_isa() {
-  try {
-    return dsa::cpu::current_isa().name;
-  } catch (const std::exception&) {
-    return nullptr;
-  }
+#define DSA_EXPORT extern "C" __attribute__((visibility("default")))
+
+// The level in use, or null where DSA_CPU_ISA names none that is supported.
+DSA_EXPORT const char* dsa_cpu_isa() {
+  const dsa::cpu::Isa* isa = dsa::cpu::pick();
+  return isa == nullptr ? nullptr : isa->name;
+}
+
+DSA_EXPORT const char* dsa_cpu_isa_levels() {
+  static const std::string text = dsa::cpu::names(dsa::cpu::supported_levels());
+  return text.c_str();
 }
