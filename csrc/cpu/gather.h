@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "../params.h"
+#include "paging.h"
 #include "parallel.h"
 
 namespace dsa::cpu {
@@ -14,14 +15,6 @@ struct PagedRows {
   View<1> cu_seq_lens;  // int32 [batch+1]
   View<1> seq_start;    // int32 [batch] or absent
   int64_t num_tokens, num_pages, page_size;
-
-  // The slot of a position of a request, or -1 where it has no valid page.
-  int64_t slot(int64_t request, int64_t position) const {
-    if (position < 0 || position >= block_table.size[1] * page_size) return -1;
-    const int32_t* table = block_table.as<const int32_t>() + request * block_table.stride[0];
-    const int64_t page = table[position / page_size];
-    return page < 0 || page >= num_pages ? -1 : page * page_size + position % page_size;
-  }
 };
 
 // Calls fn(row, slot) for each row that a request claims; slot is -1 where invalid. Rows that two
@@ -40,8 +33,9 @@ void for_each_gathered_row(const PagedRows& rows, const F& fn) {
       const int64_t begin = std::max(first_row, block_begin);
       const int64_t end = std::min<int64_t>(bounds[request + 1], block_end);
       const int64_t first = rows.seq_start ? rows.seq_start.as<const int32_t>()[request] : 0;
+      const RequestPages pages(rows.block_table, request, rows.num_pages, rows.page_size);
       for (int64_t row = begin; row < end; ++row) {
-        fn(row, rows.slot(request, first + row - first_row));
+        fn(row, pages.slot(first + row - first_row));
       }
     }
   });

@@ -1,47 +1,13 @@
 // Indexer logits over the paged index cache. Work items are (request) x (block of its query tokens)
 // x (chunk of keys); see indexer_score.h.
 
+#include "index_cache.h"
 #include "indexer_score.h"
 #include "ops.h"
+#include "paging.h"
 #include "parallel.h"
 
 namespace dsa::cpu {
-namespace {
-
-// Keys of one request, found through its row of the block table.
-class PagedKeys {
- public:
-  PagedKeys(const PagedMqaLogitsParams& p, int64_t request)
-      : cache_(p.cache),
-        pages_(p.block_table.as<const int32_t>() + request * p.block_table.stride[0]),
-        max_pages_(p.block_table.size[1]),
-        head_dim_(p.q.size[3]) {}
-
-  void operator()(int64_t first, int count, float* keys, float* scales, bool* exists) const {
-    const int64_t page_size = cache_.size[1];
-    for (int i = 0; i < count; ++i) {
-      const int64_t entry = (first + i) / page_size, token = (first + i) % page_size;
-      const int64_t page = entry < max_pages_ ? pages_[entry] : -1;
-      float* key = keys + i * head_dim_;
-      exists[i] = page >= 0 && page < cache_.size[0];
-      scales[i] = 0.0f;
-      if (!exists[i]) {
-        std::fill(key, key + head_dim_, 0.0f);
-        continue;
-      }
-      const uint8_t* base = cache_.as<const uint8_t>() + page * cache_.stride[0];
-      current_isa().from_float8(base + token * head_dim_, key, head_dim_);
-      std::memcpy(&scales[i], base + page_size * head_dim_ + token * sizeof(float), sizeof(float));
-    }
-  }
-
- private:
-  const View<3>& cache_;
-  const int32_t* pages_;
-  int64_t max_pages_, head_dim_;
-};
-
-}  // namespace
 
 void paged_mqa_logits(const PagedMqaLogitsParams& p) {
   const int64_t batch = p.q.size[0], next_n = p.q.size[1], max_seq_len = p.out.size[1];
@@ -81,8 +47,22 @@ void paged_mqa_logits(const PagedMqaLogitsParams& p) {
                  out_of(row),
                  0};
     }
-    score_chunk(shape, rows, count, begin, std::min(begin + kKeyChunk, addressable),
-                PagedKeys(p, b));
+    const RequestPages pages(p.block_table, b, p.cache.size[0], p.cache.size[1]);
+    const auto load_keys = [&](int64_t first, int n, float* keys, float* scales, bool* exists) {
+      for (int i = 0; i < n; ++i) {
+        const int64_t slot = pages.slot(first + i);
+        float* key = keys + i * shape.head_dim;
+        exists[i] = slot >= 0;
+        if (slot < 0) {
+          std::fill(key, key + shape.head_dim, 0.0f);
+          scales[i] = 0.0f;
+        } else {
+          current_isa().from_float8(index_codes(p.cache, slot), key, shape.head_dim);
+          std::memcpy(&scales[i], index_scale(p.cache, slot), sizeof(float));
+        }
+      }
+    };
+    score_chunk(shape, rows, count, begin, std::min(begin + kKeyChunk, addressable), load_keys);
   });
 }
 

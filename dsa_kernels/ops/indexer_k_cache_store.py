@@ -91,8 +91,7 @@ def indexer_k_cache_store(
         backend: exactly this backend, or None for the best available.
 
     Raises:
-        TypeError, ValueError: an argument that does not fit the table above.
-        RuntimeError/ValueError: an input that requires grad (there is no backward).
+        TypeError, ValueError: an argument that does not fit the table above, or requires grad.
     """
     OP(
         k,

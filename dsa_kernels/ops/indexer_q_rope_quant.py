@@ -116,8 +116,7 @@ def indexer_q_rope_quant(
         (q_out, weights_out): what `mqa_logits` and `paged_mqa_logits` take as q and weights.
 
     Raises:
-        TypeError, ValueError: an argument that does not fit the table above.
-        RuntimeError/ValueError: an input that requires grad (there is no backward).
+        TypeError, ValueError: an argument that does not fit the table above, or requires grad.
     """
     if isinstance(q, torch.Tensor) and q.dim() == 3:
         if q_out is None:
