@@ -7,6 +7,7 @@ namespace dsa {
 
 constexpr int kValueDim = 512;  // d_v: the first dims of a key are its value
 constexpr int kRopeDim = 64;
+constexpr int kMaxIndexDim = 128;  // head_dim of the indexer is 64 or 128
 constexpr int kIndexScaleBytes = 4;
 constexpr float kFp8Max = 448.0f;
 constexpr float kAmaxFloor = 1e-4f;

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import re
 from dataclasses import replace
@@ -200,7 +199,6 @@ def test_bad_arguments_are_refused(arguments):
 TINY = ("--contexts=48,96", "--topk=32", "--chunk=40", "--heads=2", "--steps=2", "--threads=2")
 
 
-@pytest.mark.skipif(not importlib.util.find_spec("transformers"), reason="needs transformers")
 def test_a_tiny_run(capsys):
     code = demo.main(parse(*TINY, "--alone=128", "--implementations=eager,enabled", "--json"))
     result = json.loads(capsys.readouterr().out)

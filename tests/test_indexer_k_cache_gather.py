@@ -293,7 +293,6 @@ ERRORS = {
 test_errors = errors_test(ERRORS)
 
 
-@pytest.mark.skipif("native" not in BACKENDS, reason="the extension is not built")
 def test_direct_call_with_bad_arguments_raises():
     op = torch.ops.dsa_kernels.indexer_k_cache_gather
     good = {

@@ -495,7 +495,6 @@ def test_required_arguments(name):
         call(**{k: v for k, v in RAW.items() if k != name})
 
 
-@pytest.mark.skipif("native" not in BACKENDS, reason="the extension is not built")
 def test_direct_call_with_bad_arguments_raises():
     op = torch.ops.dsa_kernels.indexer_k_cache_store
     good = {

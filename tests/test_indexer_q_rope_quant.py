@@ -322,7 +322,6 @@ def test_required_arguments(name):
         OP(**call)
 
 
-@pytest.mark.skipif("native" not in BACKENDS, reason="the extension is not built")
 def test_direct_call_with_bad_arguments_raises():
     op = torch.ops.dsa_kernels.indexer_q_rope_quant
     good = {

@@ -71,6 +71,12 @@ View<N> view(const char* op, const char* name, const std::optional<Tensor>& t,
   return t.has_value() ? view(op, name, *t, expect) : View<N>{};
 }
 
+// Of the selections: Python bounds topk from above, memory safety does not.
+inline int64_t checked_topk(const char* op, int64_t topk) {
+  STD_TORCH_CHECK(topk >= 1, op, ": topk must be at least 1; got ", topk, ".");
+  return topk;
+}
+
 // Workspace of the fused selections: at least `floats` float32, aligned for them.
 inline View<1> logits_workspace(const char* op, const Tensor& workspace, int64_t floats) {
   const View<1> v = view<1>(op, "workspace", workspace, {{DType::kUInt8}, {-1}});

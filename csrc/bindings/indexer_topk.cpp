@@ -10,8 +10,7 @@ void indexer_topk(const Tensor& q, const Tensor& k, const Tensor& weights,
   const char* op = "indexer_topk";
   IndexerTopkParams p;
   p.score = score_params(op, q, k, weights, k_scale, row_start, row_end);
-  STD_TORCH_CHECK(topk >= 1, op, ": topk must be at least 1; got ", topk, ".");
-  p.topk = topk;
+  p.topk = checked_topk(op, topk);
   p.workspace = logits_workspace(op, workspace, p.score.k.size[0]);
   p.out = view<2>(op, "out", out, {{DType::kInt32}, {p.score.q.size[0], topk}});
   cpu::indexer_topk(p);

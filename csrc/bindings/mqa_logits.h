@@ -5,11 +5,10 @@
 
 namespace dsa {
 
-inline constexpr int64_t kMaxHeadDim = 256;  // scratch of the CPU kernels
-
 inline void check_indexer_shape(const char* op, int64_t num_heads, int64_t head_dim) {
   STD_TORCH_CHECK(num_heads >= 8 && num_heads % 8 == 0, op, ": num_heads must be a multiple of 8.");
-  STD_TORCH_CHECK(head_dim >= 1 && head_dim <= kMaxHeadDim, op, ": head_dim is out of range.");
+  STD_TORCH_CHECK(head_dim >= 1 && head_dim <= kMaxIndexDim, op, ": head_dim must be at most ",
+                  kMaxIndexDim, "; got ", head_dim, ".");
 }
 
 inline MqaLogitsParams score_params(const char* op, const Tensor& q, const Tensor& k,

@@ -9,10 +9,9 @@ void paged_indexer_topk(const Tensor& q, const Tensor& cache, const Tensor& weig
   const char* op = "paged_indexer_topk";
   PagedIndexerTopkParams p;
   p.score = paged_score_params(op, q, cache, weights, seq_lens, block_table);
-  STD_TORCH_CHECK(topk >= 1, op, ": topk must be at least 1; got ", topk, ".");
   STD_TORCH_CHECK(max_seq_len >= 0 && max_seq_len <= INT32_MAX, op,
                   ": max_seq_len must be in [0, 2^31); got ", max_seq_len, ".");
-  p.topk = topk;
+  p.topk = checked_topk(op, topk);
   p.max_seq_len = max_seq_len;
   p.workspace = logits_workspace(op, workspace, p.score.q.size[1] * max_seq_len);
   p.out = view<2>(op, "out", out, {{DType::kInt32}, {p.score.weights.size[0], topk}});

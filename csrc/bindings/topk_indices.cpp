@@ -11,8 +11,7 @@ void topk_indices(const Tensor& scores, const std::optional<Tensor>& row_start,
   const int64_t num_rows = p.scores.size[0];
   p.row_start = view<1>(op, "row_start", row_start, {{DType::kInt32}, {num_rows}});
   p.row_end = view<1>(op, "row_end", row_end, {{DType::kInt32}, {num_rows}});
-  STD_TORCH_CHECK(topk >= 1, op, ": topk must be at least 1; got ", topk, ".");
-  p.topk = topk;
+  p.topk = checked_topk(op, topk);
   p.out = view<2>(op, "out", out, {{DType::kInt32}, {num_rows, topk}});
   cpu::topk_indices(p);
 }

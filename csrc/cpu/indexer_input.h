@@ -10,8 +10,6 @@
 
 namespace dsa::cpu {
 
-constexpr int kMaxIndexDim = 128;
-
 // What the steps leave in x, rounded to `dtype` and back.
 inline void round_row(const Isa& isa, DType dtype, float* x, int n) {
   if (dtype != DType::kBFloat16) return;

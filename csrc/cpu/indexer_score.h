@@ -60,7 +60,7 @@ void score_chunk(const ScoreShape& shape, const ScoreRow* rows, int num_rows, in
   keys.resize(size_t(kKeyTile) * dim);
   dots.resize(size_t(kKeyTile) * heads);
   for (int r = 0; r < num_rows; ++r) {
-    float head[256];
+    float head[kMaxIndexDim];
     float* transposed = queries.data() + size_t(r) * dim * heads;
     for (int h = 0; h < shape.num_heads; ++h) {
       to_float(isa, rows[r].q, shape.q_dtype, h * rows[r].q_stride, head, dim);

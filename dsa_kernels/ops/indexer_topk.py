@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from dsa_kernels._op import Op
-from dsa_kernels.ops.mqa_logits import check_indexer_shape
+from dsa_kernels.ops.mqa_logits import SCORE_TENSORS, check_indexer_shape
 from dsa_kernels.ops.topk_indices import check_topk
 from dsa_kernels.reference.indexer_topk import indexer_topk as reference
 
@@ -44,12 +44,7 @@ OP = Op(
     "(Tensor q, Tensor k, Tensor weights, Tensor? k_scale, Tensor? row_start, Tensor? row_end, "
     "int topk, Tensor(a!) workspace, Tensor(b!) out) -> ()",
     tensors={
-        "q": "float8_e4m3fn|bfloat16|float32 [num_rows, num_heads, head_dim]",
-        "k": "=q [seq_len, head_dim]",
-        "weights": ("float32 [num_rows, num_heads]", "Convert with .float()."),
-        "k_scale": "float32 [seq_len]",
-        "row_start": "int32 [num_rows]",
-        "row_end": "int32 [num_rows]",
+        **SCORE_TENSORS,
         "workspace": "uint8 [workspace_bytes]",
         "out": "int32 [num_rows, topk]",
     },

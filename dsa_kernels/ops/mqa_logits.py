@@ -9,6 +9,14 @@ from dsa_kernels.reference.mqa_logits import mqa_logits as reference
 
 NUM_HEADS = (8, 16, 32, 64)
 HEAD_DIMS = (64, 128)
+SCORE_TENSORS = {
+    "q": "float8_e4m3fn|bfloat16|float32 [num_rows, num_heads, head_dim]",
+    "k": "=q [seq_len, head_dim]",
+    "weights": ("float32 [num_rows, num_heads]", "Convert with .float()."),
+    "k_scale": "float32 [seq_len]",
+    "row_start": "int32 [num_rows]",
+    "row_end": "int32 [num_rows]",
+}
 
 
 def check_indexer_shape(op: Op, sizes: dict) -> None:
@@ -34,15 +42,7 @@ OP = Op(
     "mqa_logits",
     "(Tensor q, Tensor k, Tensor weights, Tensor? k_scale, Tensor? row_start, Tensor? row_end, "
     "str layout, bool fill, Tensor(a!) out) -> ()",
-    tensors={
-        "q": "float8_e4m3fn|bfloat16|float32 [num_rows, num_heads, head_dim]",
-        "k": "=q [seq_len, head_dim]",
-        "weights": ("float32 [num_rows, num_heads]", "Convert with .float()."),
-        "k_scale": "float32 [seq_len]",
-        "row_start": "int32 [num_rows]",
-        "row_end": "int32 [num_rows]",
-        "out": "float32|bfloat16 [num_rows, width]",
-    },
+    tensors={**SCORE_TENSORS, "out": "float32|bfloat16 [num_rows, width]"},
     reference=reference,
     check=_check,
 )
