@@ -25,7 +25,15 @@ COMMON_FLAGS = [
     "-DTORCH_TARGET_VERSION=0x020b000000000000",  # 2.11
 ]
 # Only these files get ISA flags; which of them runs is decided by cpuid at run time.
-ISA_FLAGS = {"avx2": ["-mavx2", "-mfma"]} if platform.machine() in ("x86_64", "AMD64") else {}
+AVX2 = ["-mavx2", "-mfma", "-mf16c"]
+AVX512 = [*AVX2, *(f"-mavx512{x}" for x in ("f", "bw", "dq", "vl")), "-mprefer-vector-width=512"]
+ISA_FLAGS = {
+    "avx2": AVX2,
+    "avx512": AVX512,
+    "avx512_bf16": [*AVX512, "-mavx512vbmi", "-mavx512bf16"],
+}
+if platform.machine() not in ("x86_64", "AMD64"):
+    ISA_FLAGS = {}
 
 
 def relative(paths) -> list[str]:
@@ -45,7 +53,8 @@ def extension():
                     [f"csrc/cpu/isa/{level}.cpp"],
                     output_dir=self.build_temp,
                     include_dirs=ext.include_dirs,
-                    extra_postargs={"cxx": [*flags, *isa_flags]},
+                    # gcc 12 takes its own intrinsics' undefined vectors for a mistake of ours.
+                    extra_postargs={"cxx": [*flags, *isa_flags, "-Wno-maybe-uninitialized"]},
                     depends=ext.depends,
                 )
             super().build_extension(ext)

@@ -1,10 +1,10 @@
-// Compiled with -mavx2 -mfma; same bodies as the scalar level.
+// Compiled with AVX2, FMA and F16C (setup.py).
 #if defined(__x86_64__)
 #define DSA_ISA_NAMESPACE avx2
 #define DSA_VECTOR_BYTES 32
-#include "kernels.h"
+#include "table.h"
 
 namespace dsa::cpu {
-const Isa kAvx2 = DSA_ISA_TABLE("avx2");
+const Isa kAvx2 = avx2::make_table("avx2");
 }
 #endif

@@ -1,34 +1,56 @@
 // Microkernels of the CPU backend: one table per ISA level, picked once at run time.
 //
-// isa/kernels.h holds the portable bodies. Each level is one translation unit that compiles them
-// with its own flags (isa/<level>.cpp); nothing else is compiled with ISA flags, so the library
-// loads on any machine. Levels may differ in the last bits of float results (avx2 fuses
-// multiply-add); conversions, selection and quantisation are bitwise the same.
+// isa/{vec,dots,softmax,codecs,select,peaks}.h hold the bodies. Each level is one translation unit
+// that compiles them with its own flags (isa/<level>.cpp); nothing else is compiled with ISA flags,
+// so the library loads on any machine. Levels may differ in the last bits of dot products and exp;
+// conversions, selection and quantisation are bitwise the same.
 #pragma once
 
 #include <cstdint>
 
 namespace dsa::cpu {
 
-// Row-major float panels that `gemm` reads have their lane dimension padded to this many floats.
-constexpr int kLanePad = 8;
+// Widest vector of any level, in floats: what buffers that kernels write whole vectors into are
+// padded to.
+constexpr int kMaxLanes = 16;
+
+// How products are formed. Operands are matrices of 32-bit words: a float each (fp32), or two
+// bfloat16 of neighbouring dims (bf16), whose product pairs are summed in fp32.
+struct Arithmetic {
+  int dims_per_word;
+
+  // c[m, n] (+)= sum over x < words of a[m, x] . b[x, n], in an order that depends on x alone.
+  // n is a multiple of the level's lanes; a has strides (a_row, a_col), b and c unit stride in n.
+  void (*gemm)(const uint32_t* a, int64_t a_row, int64_t a_col, const uint32_t* b, int64_t b_row,
+               float* c, int64_t c_row, int m, int n, int words, bool accumulate);
+
+  // out[i] = scales[i] * sum over h < heads of weights[h] * relu(q[:, h] . keys[i, :]), with
+  // relu(NaN) = NaN. q: [words, lanes] with heads padded to whole vectors, as are weights.
+  void (*score)(const uint32_t* keys, int num_keys, const uint32_t* q, int heads, int words,
+                const float* weights, const float* scales, float* out);
+
+  // rows x n elements, rows `stride` apart -> rows of n / dims_per_word words, packed. The order of
+  // dims within a row depends on n alone.
+  void (*load_fp8)(const uint8_t* in, int64_t stride, int rows, int n, uint32_t* out);
+  void (*load_bf16)(const uint16_t* in, int64_t stride, int rows, int n, uint32_t* out);
+  // bf16 round-to-nearest of code * scale; n is even; dims in their order.
+  void (*dequantize)(const uint8_t* in, float scale, int n, uint32_t* out);
+
+  // Softmax weights of one key tile as gemm takes them: scores [num_keys, lanes] are multiplied by
+  // sm_scale; max and sum [lanes] go on; alpha is what earlier results are to be multiplied by;
+  // p: [ceil(num_keys / dims_per_word), lanes].
+  void (*softmax)(float* scores, int num_keys, int lanes, float sm_scale, float* max, float* sum,
+                  float* alpha, uint32_t* p);
+};
 
 struct Isa {
   const char* name;
+  int lanes;  // floats in a vector
 
-  // c[m, n] (+)= sum over k of a[m, k] * b[k, n], in an order that depends on k alone. n is a
-  // multiple of kLanePad; a has strides (a_row, a_col), b and c have unit stride along n.
-  void (*gemm)(const float* a, int64_t a_row, int64_t a_col, const float* b, int64_t b_row,
-               float* c, int64_t c_row, int m, int n, int k, bool accumulate);
+  Arithmetic fp32;
+  const Arithmetic* bf16;  // null without bf16 dot products
 
-  // sum over h of weights[h] * relu(dots[h]), with relu(NaN) = NaN. heads is a multiple of 8.
-  float (*relu_head_sum)(const float* dots, const float* weights, int heads);
-
-  // x[i][j] = exp(x[i][j] - shift[j]) for i < rows, j < n; n is a multiple of kLanePad, rows are n
-  // apart. To 2 ulp for x <= shift, 0 below shift - 87, NaN for NaN.
-  void (*exp_shifted)(float* x, const float* shift, int rows, int n);
-
-  // Conversions to float of n elements.
+  // Conversions to and from float of n elements.
   void (*from_bfloat16)(const uint16_t* in, float* out, int64_t n);
   void (*from_float8)(const uint8_t* in, float* out, int64_t n);
   // Dequantised key: bf16 round-to-nearest of code * scale, as float.
@@ -40,11 +62,18 @@ struct Isa {
   int64_t (*count_at_least)(const float* scores, int64_t n, int32_t threshold);
   int64_t (*emit_selected)(const float* scores, int64_t n, int32_t threshold, int64_t ties,
                            int32_t* out);
+
+  // exp(x) of n floats for x <= 0, to 2 ulp; and y = y * alpha + x * beta.
+  void (*exp_nonpositive)(float* x, int n);
+  void (*scale_add)(float* y, float alpha, const float* x, float beta, int64_t n);
+  void (*scale)(float* y, float alpha, int64_t n);
+
+  int padded(int heads) const { return (heads + lanes - 1) / lanes * lanes; }
 };
 
 extern const Isa kScalar;
 #if defined(__x86_64__)
-extern const Isa kAvx2;
+extern const Isa kAvx2, kAvx512, kAvx512Bf16;
 #endif
 
 // The best level that this machine supports, or the one that DSA_CPU_ISA names. Throws

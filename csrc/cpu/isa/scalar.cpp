@@ -1,8 +1,8 @@
 // Portable level: compiled without ISA flags, vectorised as far as the baseline allows.
 #define DSA_ISA_NAMESPACE scalar
 #define DSA_VECTOR_BYTES 16
-#include "kernels.h"
+#include "table.h"
 
 namespace dsa::cpu {
-const Isa kScalar = DSA_ISA_TABLE("scalar");
+const Isa kScalar = scalar::make_table("scalar");
 }
