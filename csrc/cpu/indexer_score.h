@@ -1,28 +1,30 @@
-// Indexer logits of a few query rows against a run of keys; used by mqa_logits and
+// Indexer logits of a block of query rows against a run of keys; used by mqa_logits and
 // paged_mqa_logits, which differ only in where keys come from.
 //
 //            heads in lanes ->
-//   key tile +-----------------+     dots = K[tile, dim] . Qt[dim, heads]     (gemm)
-//    64 keys | dots [64, heads]|     logit = scale * sum_h w * relu(dots)     (relu_head_sum)
-//            +-----------------+
+//   key tile +-----------------+     dots  = K[tile, words] . Qt[words, heads]
+//    96 keys | dots, registers |     logit = scale * sum_h w * relu(dots)
+//            +-----------------+     both in Arithmetic::score: dots never reach memory
 //
-// A key tile is converted to float once and used by every row of the block.
+// A key tile is converted to words once and used by every row of the block, so Qt of a block has to
+// fit the L2 cache, and a tile the L1 cache beside one row's Qt.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <vector>
 
 #include "../params.h"
 #include "convert.h"
-#include "isa/isa.h"
+#include "parallel.h"
+#include "scratch.h"
+#include "words.h"
 
 namespace dsa::cpu {
 
-constexpr int kKeyTile = 64;
-constexpr int kRowBlock = 8;
-constexpr int64_t kKeyChunk = 1024;  // keys of one work item, so that one row feeds all threads
+constexpr int kKeyTile = 96;              // a multiple of every register block: 6, 12 and 24 keys
+constexpr int kMaxRowBlock = 64;          // rows that share a key tile
+constexpr int64_t kBlockWords = 1 << 18;  // of Qt: 1 MiB
 
 struct ScoreRow {
   const void* q;         // [num_heads, head_dim]
@@ -36,17 +38,32 @@ struct ScoreRow {
 struct ScoreShape {
   int num_heads, head_dim;
   DType q_dtype, out_dtype;
-  int padded_heads() const { return (num_heads + kLanePad - 1) / kLanePad * kLanePad; }
+  const Isa& isa = current_isa();
+  const Arithmetic& math = arithmetic_for(isa, q_dtype, head_dim);
+
+  int lanes() const { return isa.padded(num_heads); }
+  int words() const { return head_dim / math.dims_per_word; }
+  int64_t row_words() const { return int64_t{words()} * lanes(); }
+  int row_block() const {
+    return static_cast<int>(std::clamp<int64_t>(kBlockWords / row_words(), 1, kMaxRowBlock));
+  }
 };
 
-// Scores keys [begin, end) for up to kRowBlock rows.
-// load_keys(first, count, float* keys /* [count, head_dim] */, float* scales): a scale of -inf
-// marks a key that does not exist, whose logit is -inf.
+// Keys of one work item, so that few rows still feed all threads: no fewer than pay for packing Qt.
+inline int64_t key_chunk(int64_t num_blocks, int64_t num_keys) {
+  constexpr int64_t kItemsPerThread = 8, kMinKeys = 1024;
+  const int64_t items = torch::stable::get_num_threads() * kItemsPerThread;
+  const int64_t keys = std::max(num_blocks * num_keys / items, kMinKeys);
+  return (keys + kKeyTile - 1) / kKeyTile * kKeyTile;
+}
+
+// Scores keys [begin, end) for up to row_block() rows.
+// load_keys(first, count, uint32_t* words /* [count, words] */, float* scales, bool* exists): the
+// logit of a key that does not exist is -inf.
 template <class LoadKeys>
 void score_chunk(const ScoreShape& shape, const ScoreRow* rows, int num_rows, int64_t begin,
                  int64_t end, const LoadKeys& load_keys) {
-  const Isa& isa = current_isa();
-  const int heads = shape.padded_heads(), dim = shape.head_dim;
+  const int heads = shape.num_heads, lanes = shape.lanes(), words = shape.words();
   int64_t first = end, last = begin;
   for (int r = 0; r < num_rows; ++r) {
     if (rows[r].keys.size() == 0) continue;
@@ -55,37 +72,39 @@ void score_chunk(const ScoreShape& shape, const ScoreRow* rows, int num_rows, in
   }
   if (first >= last) return;
 
-  thread_local std::vector<float> queries, keys, dots;
-  queries.assign(size_t(num_rows) * dim * heads, 0.0f);
-  keys.resize(size_t(kKeyTile) * dim);
-  dots.resize(size_t(kKeyTile) * heads);
+  thread_local Scratch<uint32_t> query_scratch, head_scratch, key_scratch;
+  thread_local Scratch<float> weight_scratch;
+  uint32_t* queries = query_scratch.take(num_rows * shape.row_words());
+  uint32_t* head_words = head_scratch.take(size_t(heads) * words);
+  uint32_t* keys = key_scratch.take(size_t(kKeyTile) * words);
+  float* weights = weight_scratch.take(size_t(num_rows) * lanes);
   for (int r = 0; r < num_rows; ++r) {
-    float head[kMaxIndexDim];
-    float* transposed = queries.data() + size_t(r) * dim * heads;
-    for (int h = 0; h < shape.num_heads; ++h) {
-      to_float(isa, rows[r].q, shape.q_dtype, h * rows[r].q_stride, head, dim);
-      for (int d = 0; d < dim; ++d) transposed[d * heads + h] = head[d];
-    }
+    load_words(shape.math, rows[r].q, shape.q_dtype, rows[r].q_stride, heads, shape.head_dim,
+               head_words);
+    transpose_words(head_words, heads, words, lanes, queries + r * shape.row_words());
+    std::copy_n(rows[r].weights, heads, weights + r * lanes);
+    std::fill_n(weights + r * lanes + heads, lanes - heads, 0.0f);
   }
 
-  float scales[kKeyTile], logits[kKeyTile];
+  float scales[kKeyTile], narrow[kKeyTile];
   bool exists[kKeyTile];
   for (int64_t tile = first; tile < last; tile += kKeyTile) {
     const int count = static_cast<int>(std::min<int64_t>(kKeyTile, last - tile));
-    load_keys(tile, count, keys.data(), scales, exists);
+    load_keys(tile, count, keys, scales, exists);
     for (int r = 0; r < num_rows; ++r) {
       const int64_t from = std::max(tile, rows[r].keys.start);
       const int64_t to = std::min(tile + count, rows[r].keys.end);
       if (from >= to) continue;
       const int skip = static_cast<int>(from - tile), n = static_cast<int>(to - from);
-      isa.gemm(keys.data() + skip * dim, dim, 1, queries.data() + size_t(r) * dim * heads, heads,
-               dots.data(), heads, n, heads, dim, false);
+      const bool direct = shape.out_dtype == DType::kFloat32;
+      float* logits = direct ? static_cast<float*>(rows[r].out) + (from - rows[r].origin) : narrow;
+      shape.math.score(keys + skip * words, n, queries + r * shape.row_words(), heads, words,
+                       weights + r * lanes, scales + skip, logits);
       for (int i = 0; i < n; ++i) {
-        const float sum =
-            isa.relu_head_sum(dots.data() + i * heads, rows[r].weights, shape.num_heads);
-        logits[i] = exists[skip + i] ? scales[skip + i] * sum : -INFINITY;
+        if (!exists[skip + i]) logits[i] = -INFINITY;
       }
-      from_float(isa, logits, rows[r].out, shape.out_dtype, from - rows[r].origin, n);
+      if (!direct)
+        from_float(shape.isa, logits, rows[r].out, shape.out_dtype, from - rows[r].origin, n);
     }
   }
 }

@@ -19,12 +19,15 @@ void mqa_logits(const MqaLogitsParams& p) {
   const auto out_of = [&](int64_t row) {
     return advance(p.out.data, p.out.dtype, row * p.out.stride[0]);
   };
-  const auto load_keys = [&](int64_t first, int count, float* keys, float* scales, bool* exists) {
-    for (int i = 0; i < count; ++i) {
-      to_float(current_isa(), p.k.data, p.k.dtype, (first + i) * p.k.stride[0],
-               keys + i * shape.head_dim, shape.head_dim);
-      exists[i] = true;
-      scales[i] = p.k_scale ? p.k_scale.as<const float>()[first + i] : 1.0f;
+  const auto load_keys = [&](int64_t first, int count, uint32_t* words, float* scales,
+                             bool* exists) {
+    load_words(shape.math, advance(p.k.data, p.k.dtype, first * p.k.stride[0]), p.k.dtype,
+               p.k.stride[0], count, shape.head_dim, words);
+    std::fill_n(exists, count, true);
+    if (p.k_scale) {
+      std::copy_n(p.k_scale.as<const float>() + first, count, scales);
+    } else {
+      std::fill_n(scales, count, 1.0f);
     }
   };
 
@@ -37,12 +40,13 @@ void mqa_logits(const MqaLogitsParams& p) {
     });
   }
 
-  const int64_t blocks = (num_rows + kRowBlock - 1) / kRowBlock;
-  const int64_t chunks = (seq_len + kKeyChunk - 1) / kKeyChunk;
+  const int row_block = shape.row_block();
+  const int64_t blocks = (num_rows + row_block - 1) / row_block;
+  const int64_t chunk = key_chunk(blocks, seq_len), chunks = (seq_len + chunk - 1) / chunk;
   parallel_items(blocks * chunks, [&](int64_t item) {
-    const int64_t first_row = item / chunks * kRowBlock, begin = item % chunks * kKeyChunk;
-    const int count = static_cast<int>(std::min<int64_t>(kRowBlock, num_rows - first_row));
-    ScoreRow rows[kRowBlock];
+    const int64_t first_row = item / chunks * row_block, begin = item % chunks * chunk;
+    const int count = static_cast<int>(std::min<int64_t>(row_block, num_rows - first_row));
+    ScoreRow rows[kMaxRowBlock];
     for (int i = 0; i < count; ++i) {
       const int64_t row = first_row + i;
       const Range keys = keys_of(row);
@@ -53,7 +57,7 @@ void mqa_logits(const MqaLogitsParams& p) {
                  out_of(row),
                  p.compressed ? keys.start : 0};
     }
-    score_chunk(shape, rows, count, begin, std::min(begin + kKeyChunk, seq_len), load_keys);
+    score_chunk(shape, rows, count, begin, std::min(begin + chunk, seq_len), load_keys);
   });
 }
 

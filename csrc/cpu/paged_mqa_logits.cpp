@@ -31,13 +31,16 @@ void paged_mqa_logits(const PagedMqaLogitsParams& p) {
                         p.fill ? max_seq_len : length);
   });
 
-  const int64_t blocks = (next_n + kRowBlock - 1) / kRowBlock;
-  const int64_t chunks = (std::min(max_seq_len, addressable) + kKeyChunk - 1) / kKeyChunk;
+  const int row_block = shape.row_block();
+  const int64_t blocks = (next_n + row_block - 1) / row_block;
+  const int64_t num_keys = std::min(max_seq_len, addressable);
+  const int64_t chunk = key_chunk(batch * blocks, num_keys);
+  const int64_t chunks = (num_keys + chunk - 1) / chunk;
   parallel_items(batch * blocks * chunks, [&](int64_t item) {
-    const int64_t b = item / (blocks * chunks), first_token = item / chunks % blocks * kRowBlock;
-    const int64_t begin = item % chunks * kKeyChunk;
-    const int count = static_cast<int>(std::min<int64_t>(kRowBlock, next_n - first_token));
-    ScoreRow rows[kRowBlock];
+    const int64_t b = item / (blocks * chunks), first_token = item / chunks % blocks * row_block;
+    const int64_t begin = item % chunks * chunk;
+    const int count = static_cast<int>(std::min<int64_t>(row_block, next_n - first_token));
+    ScoreRow rows[kMaxRowBlock];
     for (int i = 0; i < count; ++i) {
       const int64_t n = first_token + i, row = b * next_n + n;
       rows[i] = {advance(p.q.data, p.q.dtype, b * p.q.stride[0] + n * p.q.stride[1]),
@@ -48,21 +51,22 @@ void paged_mqa_logits(const PagedMqaLogitsParams& p) {
                  0};
     }
     const RequestPages pages(p.block_table, b, p.cache.size[0], p.cache.size[1]);
-    const auto load_keys = [&](int64_t first, int n, float* keys, float* scales, bool* exists) {
-      for (int i = 0; i < n; ++i) {
-        const int64_t slot = pages.slot(first + i);
-        float* key = keys + i * shape.head_dim;
-        exists[i] = slot >= 0;
+    const auto load_keys = [&](int64_t first, int n, uint32_t* words, float* scales, bool* exists) {
+      for (int i = 0, run; i < n; i += run, words += run * shape.words()) {
+        const int64_t slot = pages.slot(first + i);  // and its page's next slots
+        run = static_cast<int>(std::min<int64_t>(n - i, pages.rest_of_page(first + i)));
+        std::fill_n(exists + i, run, slot >= 0);
         if (slot < 0) {
-          std::fill(key, key + shape.head_dim, 0.0f);
-          scales[i] = 0.0f;
+          std::fill_n(words, run * shape.words(), 0u);
+          std::fill_n(scales + i, run, 0.0f);
         } else {
-          current_isa().from_float8(index_codes(p.cache, slot), key, shape.head_dim);
-          std::memcpy(&scales[i], index_scale(p.cache, slot), sizeof(float));
+          shape.math.load_fp8(index_codes(p.cache, slot), shape.head_dim, run, shape.head_dim,
+                              words);
+          std::memcpy(scales + i, index_scale(p.cache, slot), run * sizeof(float));
         }
       }
     };
-    score_chunk(shape, rows, count, begin, std::min(begin + kKeyChunk, addressable), load_keys);
+    score_chunk(shape, rows, count, begin, std::min(begin + chunk, num_keys), load_keys);
   });
 }
 

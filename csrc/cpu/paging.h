@@ -21,6 +21,9 @@ struct RequestPages {
     const int64_t page = pages[position / page_size];
     return page < 0 || page >= num_pages ? -1 : page * page_size + position % page_size;
   }
+
+  // How many positions from this one on, itself included, lie in its page.
+  int64_t rest_of_page(int64_t position) const { return page_size - position % page_size; }
 };
 
 }  // namespace dsa::cpu

@@ -1,131 +1,280 @@
 #include "sparse_mla.h"
 
+#include <algorithm>
 #include <cmath>
-#include <vector>
 
 #include "convert.h"
 #include "mla_record.h"
+#include "parallel.h"
+#include "scratch.h"
+#include "words.h"
 
 namespace dsa::cpu {
 namespace {
 
 constexpr int kKeyTile = 64;
+constexpr int64_t kSplitKeys = 512;  // fixed, so that results depend on no number of threads
 
-// Online softmax of a group of heads. m, l: [heads]; S, P: [keys, heads]; O: [heads, 512].
-class HeadGroup {
- public:
-  HeadGroup(const AttendQuery& query, int head_begin, int head_end)
-      : query_(query),
-        begin_(head_begin),
-        heads_(head_end - head_begin),
-        lanes_((heads_ + kLanePad - 1) / kLanePad * kLanePad) {
-    transpose_q();
-    keys_.resize(size_t(kKeyTile) * query.d_qk);
-    scores_.resize(size_t(kKeyTile) * lanes_);
-    out_.assign(size_t(heads_) * kValueDim, 0.0f);
-    max_.assign(lanes_, -INFINITY);
-    sum_.assign(lanes_, 0.0f);
-    shift_.resize(lanes_);
-    alpha_.resize(lanes_);
+// Softmax state of some keys: m and l [lanes], O [heads, 512].
+struct State {
+  float *max, *sum, *out;
+
+  static int64_t floats(int heads, int lanes) { return int64_t{heads} * kValueDim + 2 * lanes; }
+  State(float* memory, int lanes) : max(memory), sum(memory + lanes), out(memory + 2 * lanes) {}
+  State(float* max, float* sum, float* out) : max(max), sum(sum), out(out) {}
+  State from_head(int head) const {
+    return {max + head, sum + head, out + int64_t{head} * kValueDim};
   }
+};
 
-  void run() {
-    int filled = 0;
-    for (int s = 0; s < query_.num_selections; ++s) {
-      const Selection& selection = query_.selections[s];
+struct Workspace {
+  Scratch<int64_t> positions;
+  Scratch<uint32_t> q, head_words, keys, values, p;
+  Scratch<float> scores, alpha, states;
+};
+
+Workspace& workspace() {
+  thread_local Workspace w;
+  return w;
+}
+
+// The valid keys of a query, in the order of its indices.
+class KeyList {
+ public:
+  explicit KeyList(const AttendQuery& query) : query_(query) {
+    int64_t most = 0;
+    for (int s = 0; s < query.num_selections; ++s) most += query.selections[s].length;
+    int64_t* out = positions_ = workspace().positions.take(most);
+    for (int s = 0; s < query.num_selections; ++s) {
+      const Selection& selection = query.selections[s];
       const int64_t capacity = selection.source->capacity();
       for (int64_t i = 0; i < selection.length; ++i) {
         const int64_t index = selection.indices[i], position = selection.start + index;
-        if (index < 0 || position < 0 || position >= capacity) continue;
-        selection.source->load(isa_, position, query_.d_qk,
-                               keys_.data() + size_t(filled) * query_.d_qk);
-        if (++filled == kKeyTile) {
-          absorb_tile(filled);
-          filled = 0;
-        }
+        *out = position;
+        out += index >= 0 && position >= 0 && position < capacity;
       }
+      ends_[s] = out - positions_;
     }
-    if (filled > 0) absorb_tile(filled);
-    write();
+  }
+
+  int64_t size() const { return query_.num_selections == 0 ? 0 : ends_[query_.num_selections - 1]; }
+  int64_t splits() const { return std::max<int64_t>((size() + kSplitKeys - 1) / kSplitKeys, 1); }
+
+  // Key i, dequantised.
+  void load(const Arithmetic& math, int64_t i, uint32_t* out) const {
+    const KeySource& source = source_of(i);
+    if (source.kv) {
+      load_words(math,
+                 advance(source.kv.data, source.kv.dtype, positions_[i] * source.kv.stride[0]),
+                 source.kv.dtype, 0, 1, query_.d_qk, out);
+    } else {
+      read_record_words(math, source.cache, source.format, positions_[i], out);
+    }
+  }
+
+  void prefetch(int64_t i) const {
+    const KeySource& source = source_of(i);
+    const View<3>& cache = source.cache;
+    const void* address =
+        source.kv ? advance(source.kv.data, source.kv.dtype, positions_[i] * source.kv.stride[0])
+                  : record_address(cache, source.format, positions_[i]);
+    const int64_t bytes = source.kv ? query_.d_qk * element_size(source.kv.dtype)
+                                    : cache.size[2] * element_size(cache.dtype);
+    for (int64_t b = 0; b < bytes; b += 64) {
+      __builtin_prefetch(static_cast<const char*>(address) + b, 0, 2);
+    }
   }
 
  private:
-  void transpose_q() {
-    q_.assign(size_t(query_.d_qk) * lanes_, 0.0f);
-    std::vector<float> head(query_.d_qk);
-    for (int h = 0; h < heads_; ++h) {
-      to_float(isa_, query_.q, query_.dtype, (begin_ + h) * query_.q_stride, head.data(),
-               query_.d_qk);
-      for (int d = 0; d < query_.d_qk; ++d) q_[size_t(d) * lanes_ + h] = head[d];
+  const KeySource& source_of(int64_t i) const {
+    return *query_.selections[i < ends_[0] ? 0 : 1].source;
+  }
+
+  const AttendQuery& query_;
+  int64_t* positions_;
+  int64_t ends_[2] = {};  // of each selection's keys
+};
+
+// Heads [begin, end) of a query, against any of its splits.
+class HeadGroup {
+ public:
+  HeadGroup(const AttendQuery& query, const KeyList& keys, int begin, int end)
+      : query_(query), keys_(keys), heads_(end - begin), lanes_(isa_.padded(heads_)) {
+    Workspace& w = workspace();
+    q_ = w.q.take(size_t(words_) * lanes_);
+    uint32_t* rows = w.head_words.take(size_t(words_) * heads_);
+    load_words(math_, advance(query.q, query.dtype, begin * query.q_stride), query.dtype,
+               query.q_stride, heads_, query.d_qk, rows);
+    transpose_words(rows, heads_, words_, lanes_, q_);
+    key_words_ = w.keys.take(size_t(kKeyTile) * words_);
+    values_ = w.values.take(size_t(kKeyTile) * kValueDim);
+    scores_ = w.scores.take(size_t(kKeyTile) * lanes_);
+    p_ = w.p.take(size_t(kKeyTile) * lanes_);
+    alpha_ = w.alpha.take(lanes_);
+  }
+
+  void attend(int64_t split, const State& state) {
+    const int64_t begin = split * kSplitKeys, end = std::min(begin + kSplitKeys, keys_.size());
+    std::fill_n(state.max, lanes_, -INFINITY);
+    std::fill_n(state.sum, lanes_, 0.0f);
+    if (begin >= end) std::fill_n(state.out, int64_t{heads_} * kValueDim, 0.0f);
+    for (int64_t tile = begin; tile < end; tile += kKeyTile) {
+      const int count = static_cast<int>(std::min<int64_t>(kKeyTile, end - tile));
+      for (int i = 0; i < count; ++i) {
+        if (tile + i + kKeyTile < keys_.size()) keys_.prefetch(tile + i + kKeyTile);
+        keys_.load(math_, tile + i, key_words_ + i * words_);
+      }
+      absorb_tile(count, tile == begin, state);
     }
   }
 
-  void absorb_tile(int count) {
-    float* scores = scores_.data();
-    isa_.gemm(keys_.data(), query_.d_qk, 1, q_.data(), lanes_, scores, lanes_, count, lanes_,
-              query_.d_qk, false);
-    for (int h = 0; h < lanes_; ++h) alpha_[h] = max_[h];
-    for (int i = 0; i < count; ++i) {
-      for (int h = 0; h < lanes_; ++h) {
-        const float s = scores[i * lanes_ + h] * query_.sm_scale;
-        scores[i * lanes_ + h] = s;
-        max_[h] = s > max_[h] || s != s ? s : max_[h];  // NaN sticks
-      }
-    }
-    for (int h = 0; h < lanes_; ++h) shift_[h] = max_[h] == -INFINITY ? 0.0f : max_[h];
-    isa_.exp_shifted(alpha_.data(), shift_.data(), 1, lanes_);
-    isa_.exp_shifted(scores, shift_.data(), count, lanes_);
-    for (int h = 0; h < lanes_; ++h) sum_[h] *= alpha_[h];
-    for (int i = 0; i < count; ++i) {
-      for (int h = 0; h < lanes_; ++h) sum_[h] += scores[i * lanes_ + h];
-    }
-    for (int h = 0; h < heads_; ++h) {
+ private:
+  void absorb_tile(int count, bool first, const State& state) {
+    math_.gemm(key_words_, words_, 1, q_, lanes_, scores_, lanes_, count, lanes_, words_, false);
+    math_.softmax(scores_, count, lanes_, query_.sm_scale, state.max, state.sum, alpha_, p_);
+    for (int h = 0; h < heads_ && !first; ++h) {
       if (alpha_[h] == 1.0f) continue;
-      float* row = out_.data() + size_t(h) * kValueDim;
-      for (int d = 0; d < kValueDim; ++d) row[d] *= alpha_[h];
+      isa_.scale(state.out + int64_t{h} * kValueDim, alpha_[h], kValueDim);
     }
-    isa_.gemm(scores, 1, lanes_, keys_.data(), query_.d_qk, out_.data(), kValueDim, heads_,
-              kValueDim, count, true);
-  }
-
-  void write() {
-    for (int h = 0; h < heads_; ++h) {
-      float* row = out_.data() + size_t(h) * kValueDim;
-      const bool empty = max_[h] == -INFINITY;
-      const float lse = empty ? -INFINITY : max_[h] + std::log(sum_[h]);
-      float factor = empty ? 0.0f : 1.0f / sum_[h];
-      if (query_.attn_sink != nullptr && !empty) {
-        factor /= 1.0f + std::exp(query_.attn_sink[begin_ + h] - lse);
-      }
-      for (int d = 0; d < kValueDim; ++d) row[d] *= factor;
-      from_float(isa_, row, query_.out, query_.dtype, (begin_ + h) * query_.out_stride, kValueDim);
-      query_.lse[begin_ + h] = lse;
-      if (query_.max_logits != nullptr) query_.max_logits[begin_ + h] = max_[h];
+    const uint32_t* values = key_words_;
+    if (math_.pair_values != nullptr) {
+      math_.pair_values(key_words_, words_, count, kValueDim, values_);
+      values = values_;
     }
+    const int rows = (count + math_.dims_per_word - 1) / math_.dims_per_word;
+    math_.gemm(p_, 1, lanes_, values, math_.pair_values != nullptr ? kValueDim : words_, state.out,
+               kValueDim, heads_, kValueDim, rows, !first);
   }
 
   const Isa& isa_ = current_isa();
   const AttendQuery& query_;
-  const int begin_, heads_, lanes_;
-  std::vector<float> q_;                          // [d_qk, lanes]
-  std::vector<float> keys_;                       // [kKeyTile, d_qk]
-  std::vector<float> scores_;                     // [kKeyTile, lanes], then probabilities
-  std::vector<float> out_;                        // [heads, 512]
-  std::vector<float> max_, sum_, shift_, alpha_;  // [lanes]
+  const KeyList& keys_;
+  const Arithmetic& math_ = arithmetic_for(isa_, query_.dtype, query_.d_qk);
+  const int heads_, lanes_;
+  const int words_ = query_.d_qk / math_.dims_per_word;
+  uint32_t* q_;          // [words, lanes]
+  uint32_t* key_words_;  // [kKeyTile, words]
+  uint32_t* values_;     // [kKeyTile / dims_per_word, 512]
+  uint32_t* p_;          // [kKeyTile / dims_per_word, lanes]
+  float *scores_, *alpha_;
 };
 
-}  // namespace
-
-void KeySource::load(const Isa& isa, int64_t position, int d_qk, float* out) const {
-  if (kv) {
-    to_float(isa, kv.data, kv.dtype, position * kv.stride[0], out, d_qk);
-  } else {
-    read_record(isa, cache, format, position, out);
+// Adds the keys of `part` to those of `total`, for `lanes` lanes that hold `heads` heads.
+void merge(const Isa& isa, int heads, int lanes, const State& total, const State& part) {
+  constexpr int kBlock = 4 * kMaxLanes;
+  for (int begin = 0; begin < lanes; begin += kBlock) {
+    const int n = std::min(kBlock, lanes - begin);
+    const State t = total.from_head(begin), p = part.from_head(begin);
+    float alpha[kBlock], beta[kBlock];
+    for (int h = 0; h < n; ++h) {
+      const float a = t.max[h], b = p.max[h];
+      const float max = b > a || b != b ? b : a;  // NaN sticks
+      const float shift = max == -INFINITY ? 0.0f : max;
+      alpha[h] = a - shift;
+      beta[h] = b - shift;
+      t.max[h] = max;
+    }
+    isa.exp_nonpositive(alpha, n);
+    isa.exp_nonpositive(beta, n);
+    for (int h = 0; h < n; ++h) t.sum[h] = t.sum[h] * alpha[h] + p.sum[h] * beta[h];
+    for (int h = 0; h < std::min(n, heads - begin); ++h) {
+      isa.scale_add(t.out + int64_t{h} * kValueDim, alpha[h], p.out + int64_t{h} * kValueDim,
+                    beta[h], kValueDim);
+    }
   }
 }
 
-void attend(const AttendQuery& query, int head_begin, int head_end) {
-  HeadGroup(query, head_begin, head_end).run();
+// Results of heads [begin, begin + heads), whose state is `state`.
+void write(const Isa& isa, const AttendQuery& query, int begin, int heads, const State& state) {
+  for (int i = 0; i < heads; ++i) {
+    const int head = begin + i;
+    float* row = state.out + int64_t{i} * kValueDim;
+    const bool empty = state.max[i] == -INFINITY;
+    const float lse = empty ? -INFINITY : state.max[i] + std::log(state.sum[i]);
+    float factor = empty ? 0.0f : 1.0f / state.sum[i];
+    if (query.attn_sink != nullptr && !empty) {
+      factor /= 1.0f + std::exp(query.attn_sink[head] - lse);
+    }
+    isa.scale(row, factor, kValueDim);
+    from_float(isa, row, query.out, query.dtype, head * query.out_stride, kValueDim);
+    query.lse[head] = lse;
+    if (query.max_logits != nullptr) query.max_logits[head] = state.max[i];
+  }
+}
+
+// A query by one thread.
+void attend(const AttendQuery& query, int num_heads) {
+  const Isa& isa = current_isa();
+  const int lanes = isa.padded(num_heads);
+  const int64_t floats = State::floats(num_heads, lanes);
+  float* memory = workspace().states.take(2 * floats);
+  const State total(memory, lanes), part(memory + floats, lanes);
+  const KeyList keys(query);
+  HeadGroup group(query, keys, 0, num_heads);
+  group.attend(0, total);
+  for (int64_t split = 1; split < keys.splits(); ++split) {
+    group.attend(split, part);
+    merge(isa, num_heads, lanes, total, part);
+  }
+  write(isa, query, 0, num_heads, total);
+}
+
+// Few queries on all threads: splits, and groups of heads where splits are few too, each into a
+// state of its own; then the merge of a vector of heads at a time. Bitwise what `attend` gives.
+void attend_split(int64_t num_queries, int num_heads, int64_t max_splits,
+                  const std::function<AttendQuery(int64_t)>& make) {
+  constexpr int64_t kItemsPerThread = 2;
+  constexpr int kMinHeads = 32;  // a group gathers its keys anew
+  const Isa& isa = current_isa();
+  const int64_t items = torch::stable::get_num_threads() * kItemsPerThread;
+  const int64_t wanted = std::max<int64_t>(items / (num_queries * max_splits), 1);
+  const int step = isa.padded(std::max<int>((num_heads + wanted - 1) / wanted, kMinHeads));
+  const int64_t groups = (num_heads + step - 1) / step;
+  const int lanes = isa.padded(num_heads);
+  const int64_t floats = State::floats(num_heads, lanes);
+  thread_local Scratch<float> scratch;
+  float* memory = scratch.take(num_queries * max_splits * floats);
+  const auto state_of = [&](int64_t query, int64_t split) {
+    return State(memory + (query * max_splits + split) * floats, lanes);
+  };
+
+  parallel_items(num_queries * max_splits * groups, [&](int64_t item) {
+    const int64_t i = item / groups / max_splits, split = item / groups % max_splits;
+    const int begin = static_cast<int>(item % groups) * step;
+    const AttendQuery query = make(i);
+    const KeyList keys(query);
+    if (split >= keys.splits()) return;
+    HeadGroup(query, keys, begin, std::min(begin + step, num_heads))
+        .attend(split, state_of(i, split).from_head(begin));
+  });
+
+  const int64_t blocks = lanes / isa.lanes;
+  parallel_items(num_queries * blocks, [&](int64_t item) {
+    const int64_t i = item / blocks;
+    const int begin = static_cast<int>(item % blocks) * isa.lanes;
+    const int heads = std::min(isa.lanes, num_heads - begin);
+    const AttendQuery query = make(i);
+    const KeyList keys(query);
+    const State total = state_of(i, 0).from_head(begin);
+    for (int64_t split = 1; split < keys.splits(); ++split) {
+      merge(isa, heads, isa.lanes, total, state_of(i, split).from_head(begin));
+    }
+    write(isa, query, begin, heads, total);
+  });
+}
+
+}  // namespace
+
+void attend_all(int64_t num_queries, int num_heads, int64_t max_keys,
+                const std::function<AttendQuery(int64_t)>& make) {
+  const int64_t threads = torch::stable::get_num_threads();
+  if (num_queries == 0) return;
+  if (threads == 1 || num_queries >= 4 * threads) {
+    parallel_items(num_queries, [&](int64_t i) { attend(make(i), num_heads); });
+  } else {
+    const int64_t max_splits = std::max<int64_t>((max_keys + kSplitKeys - 1) / kSplitKeys, 1);
+    attend_split(num_queries, num_heads, max_splits, make);
+  }
 }
 
 }  // namespace dsa::cpu

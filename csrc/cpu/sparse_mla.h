@@ -1,18 +1,19 @@
-// Attention of one query over its selected keys, for a group of heads; used by prefill and decode.
+// Attention of one query over its selected keys; used by prefill and decode.
 //
-//   for each tile of 64 valid keys, in index order:
-//     keys [64, d_qk]   gathered and dequantised once for all heads of the group
+//   the valid keys of all scopes, in index order, in splits of 512; for each tile of 64 of a split:
+//     keys [64, d_qk]   gathered and dequantised once for all heads
 //     S    [64, heads]  = keys . Qt, scaled          heads in lanes, so softmax needs no shuffles
 //     m, l, P           online softmax, fp32
 //     O    [heads, 512] = O * alpha + P^T . keys[:, :512]
+//   splits are merged in index order
 //
-// Invalid indices are dropped before tiling, so they change no bit of the result. Nothing depends
-// on how heads are grouped or on which thread runs a group.
+// Invalid indices are dropped before splitting, so they change no bit of the result. Nothing
+// depends on which thread runs a split, or on how heads are grouped.
 #pragma once
 
+#include <functional>
+
 #include "../params.h"
-#include "isa/isa.h"
-#include "parallel.h"
 
 namespace dsa::cpu {
 
@@ -23,7 +24,6 @@ struct KeySource {
   CacheFormat format = CacheFormat::kBFloat16;
 
   int64_t capacity() const { return kv ? kv.size[0] : cache.size[0] * cache.size[1]; }
-  void load(const Isa& isa, int64_t position, int d_qk, float* out) const;
 };
 
 // One query's selection in one source; `length` is already clamped into [0, topk].
@@ -49,23 +49,9 @@ struct AttendQuery {
   float* lse;         // [num_heads]
 };
 
-// Runs heads [head_begin, head_end) of `query`.
-void attend(const AttendQuery& query, int head_begin, int head_end);
-
-// Runs all heads of num_queries queries on all threads; make(i) gives query i. Where queries are
-// fewer than threads, heads are split too, at the price of gathering their keys once per group.
-template <class MakeQuery>
-void attend_all(int64_t num_queries, int num_heads, const MakeQuery& make) {
-  const int64_t threads = torch::stable::get_num_threads();
-  const int64_t wanted = num_queries == 0 ? 1 : (threads + num_queries - 1) / num_queries;
-  const int64_t step = ((num_heads + wanted - 1) / wanted + kLanePad - 1) / kLanePad * kLanePad;
-  const int64_t groups = (num_heads + step - 1) / step;
-  parallel_items(num_queries * groups, [&](int64_t item) {
-    const int64_t begin = item % groups * step;
-    const int64_t end = begin + step < num_heads ? begin + step : num_heads;
-    attend(make(item / groups), static_cast<int>(begin), static_cast<int>(end));
-  });
-}
+// Runs num_queries queries on all threads; make(i) gives query i, which selects at most max_keys.
+void attend_all(int64_t num_queries, int num_heads, int64_t max_keys,
+                const std::function<AttendQuery(int64_t)>& make);
 
 // How many of a row's indices count.
 inline int64_t clamped_length(const int32_t* topk_length, int64_t topk) {

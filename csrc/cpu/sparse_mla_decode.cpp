@@ -20,7 +20,8 @@ void sparse_mla_decode(const SparseMlaDecodeParams& p) {
                      clamped_length(length, indices.size[2]), 0};
   };
 
-  attend_all(p.q.size[0] * next_n, static_cast<int>(p.q.size[2]), [&](int64_t row) {
+  const int64_t max_keys = p.indices.size[2] + (p.extra_cache ? p.extra_indices.size[2] : 0);
+  attend_all(p.q.size[0] * next_n, static_cast<int>(p.q.size[2]), max_keys, [&](int64_t row) {
     const int64_t b = row / next_n, n = row % next_n;
     AttendQuery query;
     query.q = advance(p.q.data, p.q.dtype, b * p.q.stride[0] + n * p.q.stride[1]);

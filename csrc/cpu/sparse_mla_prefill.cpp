@@ -8,7 +8,7 @@ namespace dsa::cpu {
 
 void sparse_mla_prefill(const SparseMlaPrefillParams& p) {
   const KeySource source{p.kv, p.cache, p.format};
-  attend_all(p.q.size[0], static_cast<int>(p.q.size[1]), [&](int64_t row) {
+  attend_all(p.q.size[0], static_cast<int>(p.q.size[1]), p.indices.size[1], [&](int64_t row) {
     AttendQuery query;
     query.q = advance(p.q.data, p.q.dtype, row * p.q.stride[0]);
     query.q_stride = p.q.stride[1];

@@ -135,8 +135,8 @@ inline __m512 fp8_to_float(const uint8_t* in) {
       _mm512_and_si512(codes, _mm512_set1_epi32(static_cast<int>(0x80000000))), shifted,
       _mm512_set1_epi32(0x07f00000), 0xf8);
   const __m512 value = _mm512_mul_ps(_mm512_castsi512_ps(scaled), _mm512_set1_ps(0x1p120f));
-  const __mmask16 nan = _mm512_cmpeq_epi32_mask(
-      _mm512_and_si512(codes, _mm512_set1_epi32(0x7f)), _mm512_set1_epi32(0x7f));
+  const __mmask16 nan = _mm512_cmpeq_epi32_mask(_mm512_and_si512(codes, _mm512_set1_epi32(0x7f)),
+                                                _mm512_set1_epi32(0x7f));
   return _mm512_mask_mov_ps(value, nan, _mm512_castsi512_ps(_mm512_set1_epi32(0x7fc00000)));
 }
 
@@ -150,7 +150,8 @@ void dequantize_bf16(const uint8_t* in, float scale, int n, uint32_t* out) {
   }
   for (; i < n; ++i) {
     const float x = bits_to_float(float8_bits(in[i])) * scale;
-    reinterpret_cast<uint16_t*>(out)[i] = static_cast<uint16_t>(round_to_bfloat16(float_to_bits(x)));
+    reinterpret_cast<uint16_t*>(out)[i] =
+        static_cast<uint16_t>(round_to_bfloat16(float_to_bits(x)));
   }
 }
 #endif

@@ -7,10 +7,10 @@
 #include "isa.h"
 
 #if defined(__x86_64__)
-#include <csignal>
-
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <csignal>
 #endif
 
 namespace dsa::cpu {

@@ -39,8 +39,7 @@ struct Bf16 {
 template <class Unit, int M, int V>
 inline __attribute__((always_inline)) void accumulate(VecF (&acc)[M][V], const uint32_t* a,
                                                       int64_t a_row, int64_t a_col,
-                                                      const uint32_t* b, int64_t b_row,
-                                                      int words) {
+                                                      const uint32_t* b, int64_t b_row, int words) {
   for (int x = 0; x < words; ++x, a += a_col, b += b_row) {
     VecI row[V];
 #pragma GCC unroll 4
@@ -111,9 +110,8 @@ struct ScoreHeads {
 
 // part[i] += sum over the heads of vectors [first, first + V) of weight * relu(q . key i)
 template <class Unit, int M, int V>
-inline __attribute__((always_inline)) void score_vectors(const uint32_t* keys,
-                                                         const ScoreHeads& h, int first,
-                                                         VecF (&part)[M]) {
+inline __attribute__((always_inline)) void score_vectors(const uint32_t* keys, const ScoreHeads& h,
+                                                         int first, VecF (&part)[M]) {
   VecF acc[M][V] = {};
   accumulate<Unit, M, V>(acc, keys, h.words, 1, h.q + first * kLanes, h.lanes, h.words);
   // Lanes past the last head are zero, whatever their dot product is (0 * inf is NaN).

@@ -36,6 +36,10 @@ struct Arithmetic {
   // bf16 round-to-nearest of code * scale; n is even; dims in their order.
   void (*dequantize)(const uint8_t* in, float scale, int n, uint32_t* out);
 
+  // Value words of the first `dims` dims of a key tile as gemm takes them, [ceil(num_keys /
+  // dims_per_word), dims]; null where the keys, [num_keys, key_words], already are that.
+  void (*pair_values)(const uint32_t* keys, int key_words, int num_keys, int dims, uint32_t* out);
+
   // Softmax weights of one key tile as gemm takes them: scores [num_keys, lanes] are multiplied by
   // sm_scale; max and sum [lanes] go on; alpha is what earlier results are to be multiplied by;
   // p: [ceil(num_keys / dims_per_word), lanes].
@@ -63,10 +67,11 @@ struct Isa {
   int64_t (*emit_selected)(const float* scores, int64_t n, int32_t threshold, int64_t ties,
                            int32_t* out);
 
-  // exp(x) of n floats for x <= 0, to 2 ulp; and y = y * alpha + x * beta.
+  // Of n floats, a multiple of the lanes: exp(x) for x <= 0, to 2 ulp; y *= alpha; and
+  // y = y * alpha + x * beta.
   void (*exp_nonpositive)(float* x, int n);
-  void (*scale_add)(float* y, float alpha, const float* x, float beta, int64_t n);
-  void (*scale)(float* y, float alpha, int64_t n);
+  void (*scale)(float* y, float alpha, int n);
+  void (*scale_add)(float* y, float alpha, const float* x, float beta, int n);
 
   int padded(int heads) const { return (heads + lanes - 1) / lanes * lanes; }
 };

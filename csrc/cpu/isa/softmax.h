@@ -26,18 +26,15 @@ inline VecF exp_nonpositive(VecF x) {
 }
 
 void exp_nonpositive_all(float* x, int n) {
-  for (int i = 0; i < n; ++i) {
-    const VecF y = DSA_ISA_NAMESPACE::exp_nonpositive(splat(x[i]));
-    x[i] = y[0];
-  }
+  for (int i = 0; i < n; i += kLanes) store(x + i, exp_nonpositive(load(x + i)));
 }
 
-void scale(float* y, float alpha, int64_t n) {
-  for (int64_t i = 0; i < n; i += kLanes) store(y + i, load(y + i) * alpha);
+void scale(float* y, float alpha, int n) {
+  for (int i = 0; i < n; i += kLanes) store(y + i, load(y + i) * alpha);
 }
 
-void scale_add(float* y, float alpha, const float* x, float beta, int64_t n) {
-  for (int64_t i = 0; i < n; i += kLanes) store(y + i, load(y + i) * alpha + load(x + i) * beta);
+void scale_add(float* y, float alpha, const float* x, float beta, int n) {
+  for (int i = 0; i < n; i += kLanes) store(y + i, load(y + i) * alpha + load(x + i) * beta);
 }
 
 #if defined(__AVX512BF16__)
@@ -47,6 +44,20 @@ inline VecI pair_words(VecF first, VecF second) {
   const __m512i low = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(both));
   const __m512i high = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(both, 1));
   return (VecI)_mm512_or_si512(low, _mm512_slli_epi32(high, 16));
+}
+
+// See Arithmetic::pair_values. An odd last key is paired with zeros.
+void pair_values_bf16(const uint32_t* keys, int key_words, int num_keys, int dims, uint32_t* out) {
+  const auto dims_of = [&](int key, int d) {
+    const uint32_t* from = keys + int64_t{key} * key_words + d / 2;
+    return key < num_keys ? _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)from))
+                          : _mm512_setzero_si512();
+  };
+  for (int key = 0; key < num_keys; key += 2)
+    for (int d = 0; d < dims; d += kLanes, out += kLanes) {
+      const __m512i high = _mm512_slli_epi32(dims_of(key + 1, d), 16);
+      _mm512_storeu_si512(out, _mm512_or_si512(dims_of(key, d), high));
+    }
 }
 #endif
 

@@ -16,6 +16,7 @@ constexpr Arithmetic kBf16{2,
                            load_fp8_bf16,
                            load_bf16_bf16,
                            dequantize_bf16,
+                           pair_values_bf16,
                            softmax<Bf16>};
 constexpr const Arithmetic* kBf16OrNull = &kBf16;
 #else
@@ -25,7 +26,7 @@ constexpr const Arithmetic* kBf16OrNull = nullptr;
 constexpr Isa make_table(const char* name) {
   return {name,
           kLanes,
-          {1, gemm<Fp32>, score<Fp32>, load_fp8_fp32, load_bf16_fp32, dequantize_fp32,
+          {1, gemm<Fp32>, score<Fp32>, load_fp8_fp32, load_bf16_fp32, dequantize_fp32, nullptr,
            softmax<Fp32>},
           kBf16OrNull,
           from_bfloat16,
@@ -35,8 +36,8 @@ constexpr Isa make_table(const char* name) {
           count_at_least,
           emit_selected,
           exp_nonpositive_all,
-          scale_add,
-          scale};
+          scale,
+          scale_add};
 }
 
 }  // namespace

@@ -99,16 +99,16 @@ inline Vec4 lane_sums(VecF a, VecF b, VecF c, VecF d) {
   const VecF ab = _mm512_unpacklo_ps(a, b) + _mm512_unpackhi_ps(a, b);
   const VecF cd = _mm512_unpacklo_ps(c, d) + _mm512_unpackhi_ps(c, d);
   const __m512d x = _mm512_castps_pd(ab), y = _mm512_castps_pd(cd);
-  const VecF sums = _mm512_castpd_ps(_mm512_unpacklo_pd(x, y)) +
-                    _mm512_castpd_ps(_mm512_unpackhi_pd(x, y));
+  const VecF sums =
+      _mm512_castpd_ps(_mm512_unpacklo_pd(x, y)) + _mm512_castpd_ps(_mm512_unpackhi_pd(x, y));
   const __m256 half = _mm512_castps512_ps256(sums) + _mm512_extractf32x8_ps(sums, 1);
   return _mm256_castps256_ps128(half) + _mm256_extractf128_ps(half, 1);
 #elif DSA_VECTOR_BYTES == 32
   const VecF ab = _mm256_unpacklo_ps(a, b) + _mm256_unpackhi_ps(a, b);
   const VecF cd = _mm256_unpacklo_ps(c, d) + _mm256_unpackhi_ps(c, d);
   const __m256d x = _mm256_castps_pd(ab), y = _mm256_castps_pd(cd);
-  const VecF sums = _mm256_castpd_ps(_mm256_unpacklo_pd(x, y)) +
-                    _mm256_castpd_ps(_mm256_unpackhi_pd(x, y));
+  const VecF sums =
+      _mm256_castpd_ps(_mm256_unpacklo_pd(x, y)) + _mm256_castpd_ps(_mm256_unpackhi_pd(x, y));
   return _mm256_castps256_ps128(sums) + _mm256_extractf128_ps(sums, 1);
 #else
   const auto sum = [](VecF v) { return (v[0] + v[2]) + (v[1] + v[3]); };
