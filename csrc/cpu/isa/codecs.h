@@ -11,17 +11,15 @@ void from_bfloat16(const uint16_t* in, float* out, int64_t n) {
   for (int64_t i = 0; i < n; ++i) o[i] = static_cast<uint32_t>(in[i]) << 16;
 }
 
-// e4m3fn as float: the 7 magnitude bits placed at float's exponent are the value times 2^-120,
-// subnormals included; 0x7f is NaN.
+// e4m3fn as float: the 7 magnitude bits go to the top of float's mantissa, and its exponent is
+// rebiased from 7 to 127. A subnormal, m * 2^-9, is (1 + m/8) * 2^-6 less 2^-6: no float on the way
+// is subnormal, for which x86 cores take a slow path of 150 cycles. 0x7f is NaN.
 inline uint32_t float8_bits(uint32_t code) {
-  union {
-    uint32_t u;
-    float f;
-  } x;
-  x.u = (code & 0x7f) << 20;
-  x.f *= 0x1p120f;
-  const uint32_t magnitude = (code & 0x7f) == 0x7f ? 0x7fc00000u : x.u;
-  return magnitude | (code & 0x80) << 24;
+  const uint32_t magnitude = code & 0x7f;
+  const uint32_t normal = (magnitude << 20) + (120u << 23);
+  const uint32_t subnormal = float_to_bits(bits_to_float(normal + (1u << 23)) - 0x1p-6f);
+  const uint32_t number = magnitude < 8 ? subnormal : normal;
+  return (magnitude == 0x7f ? 0x7fc00000u : number) | (code & 0x80) << 24;
 }
 
 void from_float8(const uint8_t* in, float* out, int64_t n) {
@@ -92,30 +90,33 @@ constexpr Fp8Table make_fp8_table() {
 }
 constexpr Fp8Table kFp8Table = make_fp8_table();
 
-// Rows to bf16 words. Bytes are interleaved within 128 bits, so the dims of each 64 come out in
-// another order, the same for every row; where n is no multiple of 64 they keep theirs.
-void load_fp8_bf16(const uint8_t* in, int64_t stride, int rows, int n, uint32_t* out) {
-  if (n % 64 != 0) {
-    for (int r = 0; r < rows; ++r, in += stride) {
-      uint16_t* o = reinterpret_cast<uint16_t*>(out) + int64_t{r} * n;
-      for (int i = 0; i < n; ++i) o[i] = static_cast<uint16_t>(float8_bits(in[i]) >> 16);
-    }
-    return;
-  }
-  const __m512i high0 = _mm512_load_si512(kFp8Table.high);
-  const __m512i high1 = _mm512_load_si512(kFp8Table.high + 64);
-  const __m512i low0 = _mm512_load_si512(kFp8Table.low);
-  const __m512i low1 = _mm512_load_si512(kFp8Table.low + 64);
+// 64 codes as bf16, in their order.
+struct Bf16x64 {
+  __m512i first, second;
+};
+inline Bf16x64 fp8_to_bf16(__m512i codes) {
+  // Unpacking interleaves within 128 bits: bring the 8 codes of each half there first.
+  codes = _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7), codes);
+  const __m512i low = _mm512_permutex2var_epi8(_mm512_load_si512(kFp8Table.low), codes,
+                                               _mm512_load_si512(kFp8Table.low + 64));
+  __m512i high = _mm512_permutex2var_epi8(_mm512_load_si512(kFp8Table.high), codes,
+                                          _mm512_load_si512(kFp8Table.high + 64));
   const __m512i sign = _mm512_set1_epi8(static_cast<char>(0x80));
-  for (int r = 0; r < rows; ++r, in += stride) {
-    for (int i = 0; i < n; i += 64, out += 32) {
-      const __m512i codes = _mm512_loadu_si512(in + i);
-      const __m512i low = _mm512_permutex2var_epi8(low0, codes, low1);
-      __m512i high = _mm512_permutex2var_epi8(high0, codes, high1);
-      high = _mm512_ternarylogic_epi32(high, codes, sign, 0xf8);  // high | (codes & sign)
-      _mm512_storeu_si512(out, _mm512_unpacklo_epi8(low, high));
-      _mm512_storeu_si512(out + 16, _mm512_unpackhi_epi8(low, high));
+  high = _mm512_ternarylogic_epi32(high, codes, sign, 0xf8);  // high | (codes & sign)
+  return {_mm512_unpacklo_epi8(low, high), _mm512_unpackhi_epi8(low, high)};
+}
+
+// Rows to bf16 words.
+void load_fp8_bf16(const uint8_t* in, int64_t stride, int rows, int n, uint32_t* out) {
+  for (int r = 0; r < rows; ++r, in += stride, out += n / 2) {
+    int i = 0;
+    for (; i + 64 <= n; i += 64) {
+      const Bf16x64 x = fp8_to_bf16(_mm512_loadu_si512(in + i));
+      _mm512_storeu_si512(out + i / 2, x.first);
+      _mm512_storeu_si512(out + i / 2 + 16, x.second);
     }
+    uint16_t* o = reinterpret_cast<uint16_t*>(out);
+    for (; i < n; ++i) o[i] = static_cast<uint16_t>(float8_bits(in[i]) >> 16);
   }
 }
 
@@ -126,27 +127,23 @@ void load_bf16_bf16(const uint16_t* in, int64_t stride, int rows, int n, uint32_
   }
 }
 
-// 16 codes as floats.
-inline __m512 fp8_to_float(const uint8_t* in) {
-  const __m512i codes = _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(in)));
-  // Sign, and the magnitude at float's exponent: the value times 2^-120, subnormals included.
-  const __m512i shifted = _mm512_slli_epi32(codes, 20);
-  const __m512i scaled = _mm512_ternarylogic_epi32(
-      _mm512_and_si512(codes, _mm512_set1_epi32(static_cast<int>(0x80000000))), shifted,
-      _mm512_set1_epi32(0x07f00000), 0xf8);
-  const __m512 value = _mm512_mul_ps(_mm512_castsi512_ps(scaled), _mm512_set1_ps(0x1p120f));
-  const __mmask16 nan = _mm512_cmpeq_epi32_mask(_mm512_and_si512(codes, _mm512_set1_epi32(0x7f)),
-                                                _mm512_set1_epi32(0x7f));
-  return _mm512_mask_mov_ps(value, nan, _mm512_castsi512_ps(_mm512_set1_epi32(0x7fc00000)));
+// bf16 times a float, rounded to bf16.
+inline __m512i scale_bf16(__m512i x, __m512 scale) {
+  const auto widen = [](__m256i half) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+  };
+  const __m512 first = _mm512_mul_ps(widen(_mm512_castsi512_si256(x)), scale);
+  const __m512 second = _mm512_mul_ps(widen(_mm512_extracti64x4_epi64(x, 1)), scale);
+  return (__m512i)_mm512_cvtne2ps_pbh(second, first);
 }
 
 void dequantize_bf16(const uint8_t* in, float scale, int n, uint32_t* out) {
   const __m512 s = _mm512_set1_ps(scale);
   int i = 0;
-  for (; i + 32 <= n; i += 32) {
-    const __m512 a = _mm512_mul_ps(fp8_to_float(in + i), s);
-    const __m512 b = _mm512_mul_ps(fp8_to_float(in + i + 16), s);
-    _mm512_storeu_si512(out + i / 2, (__m512i)_mm512_cvtne2ps_pbh(b, a));
+  for (; i + 64 <= n; i += 64) {
+    const Bf16x64 x = fp8_to_bf16(_mm512_loadu_si512(in + i));
+    _mm512_storeu_si512(out + i / 2, scale_bf16(x.first, s));
+    _mm512_storeu_si512(out + i / 2 + 16, scale_bf16(x.second, s));
   }
   for (; i < n; ++i) {
     const float x = bits_to_float(float8_bits(in[i])) * scale;

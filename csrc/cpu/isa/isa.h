@@ -29,8 +29,7 @@ struct Arithmetic {
   void (*score)(const uint32_t* keys, int num_keys, const uint32_t* q, int heads, int words,
                 const float* weights, const float* scales, float* out);
 
-  // rows x n elements, rows `stride` apart -> rows of n / dims_per_word words, packed. The order of
-  // dims within a row depends on n alone.
+  // rows x n elements, rows `stride` apart -> rows of n / dims_per_word words, packed.
   void (*load_fp8)(const uint8_t* in, int64_t stride, int rows, int n, uint32_t* out);
   void (*load_bf16)(const uint16_t* in, int64_t stride, int rows, int n, uint32_t* out);
   // bf16 round-to-nearest of code * scale; n is even; dims in their order.
