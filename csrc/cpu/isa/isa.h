@@ -46,6 +46,27 @@ struct Arithmetic {
                   float* alpha, uint32_t* p);
 };
 
+// Passes over n floats for topk_indices.cpp. Comparisons are ordered: -0 equals +0, and NaN is
+// below every threshold.
+constexpr int kPivots = 3;
+
+struct Selection {
+  // How many are >= pivot; and that for kPivots pivots in one pass.
+  int64_t (*count)(const float* x, int64_t n, float pivot);
+  void (*count_each)(const float* x, int64_t n, const float* pivots, int64_t* counts);
+
+  // Values and indices of those >= threshold, in order. Stops once there are more than `capacity`;
+  // both outputs have room for capacity + kMaxLanes. Returns how many there are.
+  int64_t (*collect)(const float* x, int64_t n, float threshold, int64_t capacity, float* values,
+                     int32_t* indices);
+
+  // ids (null: positions, and always with a NaN threshold) of those > threshold and of the first
+  // `ties` equal to it, in order; with a NaN threshold, of all numbers and of the first `ties`
+  // NaNs. Stops after `limit`; out has room for limit + kMaxLanes. Returns how many were written.
+  int64_t (*emit)(const float* x, const int32_t* ids, int64_t n, float threshold, int64_t ties,
+                  int64_t limit, int32_t* out);
+};
+
 struct Isa {
   const char* name;
   int lanes;  // floats in a vector
@@ -60,11 +81,7 @@ struct Isa {
   void (*dequantize)(const uint8_t* in, float scale, float* out, int64_t n);
   void (*to_bfloat16)(const float* in, uint16_t* out, int64_t n);
 
-  // Total-order keys (topk_indices.cpp): how many are >= threshold; and the indices, ascending, of
-  // all keys > threshold and of the first `ties` keys equal to it. Returns how many were written.
-  int64_t (*count_at_least)(const float* scores, int64_t n, int32_t threshold);
-  int64_t (*emit_selected)(const float* scores, int64_t n, int32_t threshold, int64_t ties,
-                           int32_t* out);
+  Selection selection;
 
   // Of n floats, a multiple of the lanes: exp(x) for x <= 0, to 2 ulp; y *= alpha; and
   // y = y * alpha + x * beta.

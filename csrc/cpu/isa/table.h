@@ -33,8 +33,7 @@ constexpr Isa make_table(const char* name) {
           from_float8,
           dequantize,
           to_bfloat16,
-          count_at_least,
-          emit_selected,
+          {count_at_least, count_at_least_each, collect, emit_selected},
           exp_nonpositive_all,
           scale,
           scale_add};
