@@ -88,7 +88,7 @@ struct Guess {
   bool heavy;
 };
 
-Guess guess_threshold(const Selection& passes, const float* x, int64_t n, int64_t k,
+Guess guess_threshold(const SelectPasses& passes, const float* x, int64_t n, int64_t k,
                       uint32_t seed) {
   alignas(64) float sample[kMaxSample];
   const int size = sample_size(n);
@@ -112,7 +112,7 @@ Guess guess_threshold(const Selection& passes, const float* x, int64_t n, int64_
   return guess;
 }
 
-void count_and_learn(const Selection& passes, const float* x, int64_t n,
+void count_and_learn(const SelectPasses& passes, const float* x, int64_t n,
                      const int64_t (&keys)[kPivots], Bracket& bracket) {
   float pivots[kPivots];
   int64_t counts[kPivots];
@@ -121,7 +121,7 @@ void count_and_learn(const Selection& passes, const float* x, int64_t n,
   for (int i = 0; i < kPivots; ++i) bracket.learn(keys[i], counts[i]);
 }
 
-void bisect(const Selection& passes, const float* x, int64_t n, int64_t first_key,
+void bisect(const SelectPasses& passes, const float* x, int64_t n, int64_t first_key,
             Bracket& bracket) {
   for (int64_t key = first_key; !bracket.found(); key = bracket.quarter(2)) {
     bracket.learn(key, passes.count(x, n, value_of(key)));
@@ -130,8 +130,8 @@ void bisect(const Selection& passes, const float* x, int64_t n, int64_t first_ke
 
 // Narrows the bracket of a row that the first sample did not settle, until T is found or no more
 // than `capacity` entries are >= low.
-void search_row(const Selection& passes, const float* x, int64_t n, int64_t k, const Guess& guess,
-                int64_t capacity, Bracket& bracket) {
+void search_row(const SelectPasses& passes, const float* x, int64_t n, int64_t k,
+                const Guess& guess, int64_t capacity, Bracket& bracket) {
   const auto settled = [&] { return bracket.found() || bracket.at_low() <= capacity; };
   if (guess.heavy) {
     count_and_learn(passes, x, n, {kLowest, guess.low, guess.low + 1}, bracket);
@@ -150,7 +150,7 @@ void search_row(const Selection& passes, const float* x, int64_t n, int64_t k, c
 // The indices of n > k candidates, k of them, with room for kMaxLanes more in `out`.
 class RowSelector {
  public:
-  RowSelector(const Selection& passes, int64_t k) : passes_(passes), k_(k) {}
+  RowSelector(const SelectPasses& passes, int64_t k) : passes_(passes), k_(k) {}
 
   void select(const float* x, int64_t n, int32_t* out) {
     Bracket bracket(k_, n);
@@ -200,7 +200,7 @@ class RowSelector {
   static thread_local Scratch<float> value_scratch_;
   static thread_local Scratch<int32_t> index_scratch_;
 
-  const Selection& passes_;
+  const SelectPasses& passes_;
   const int64_t k_;
   int64_t capacity_ = 0;
   float* values_ = nullptr;
@@ -214,7 +214,7 @@ void select_row(const float* scores, int64_t n, int64_t topk, int32_t* out) {
   if (n > topk) {
     static thread_local Scratch<int32_t> scratch;
     int32_t* selected = scratch.take(topk + kMaxLanes);
-    RowSelector(current_isa().selection, topk).select(scores, n, selected);
+    RowSelector(current_isa().select, topk).select(scores, n, selected);
     std::memcpy(out, selected, topk * sizeof *out);
     return;
   }

@@ -50,7 +50,7 @@ struct Arithmetic {
 // below every threshold.
 constexpr int kPivots = 3;
 
-struct Selection {
+struct SelectPasses {
   // How many are >= pivot; and that for kPivots pivots in one pass.
   int64_t (*count)(const float* x, int64_t n, float pivot);
   void (*count_each)(const float* x, int64_t n, const float* pivots, int64_t* counts);
@@ -81,7 +81,7 @@ struct Isa {
   void (*dequantize)(const uint8_t* in, float scale, float* out, int64_t n);
   void (*to_bfloat16)(const float* in, uint16_t* out, int64_t n);
 
-  Selection selection;
+  SelectPasses select;
 
   // Of n floats, a multiple of the lanes: exp(x) for x <= 0, to 2 ulp; y *= alpha; and
   // y = y * alpha + x * beta.
