@@ -11,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 from refusals import errors_test
 
 import dsa_kernels
-from dsa_kernels.testing import Guarded, assert_bitwise_equal, hostile_rows
+from dsa_kernels.testing import Guarded, adversarial_rows, assert_bitwise_equal, hostile_rows
 
 BACKENDS = dsa_kernels.backends("topk_indices")
 
@@ -242,3 +242,19 @@ def test_direct_call_with_bad_arguments_raises():
     ):
         with pytest.raises(RuntimeError, match="topk_indices: "):
             op(*args)
+
+
+ADVERSARIAL = [name for name, _ in adversarial_rows(8192, 8)]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", ADVERSARIAL)
+@pytest.mark.parametrize(("n", "topk"), [(5000, 64), (20_000, 2048), (131_072, 2048)])
+def test_rows_that_mislead_a_sample(backend, name, n, topk):
+    row = dict(adversarial_rows(n, topk))[name]
+    got = dsa_kernels.topk_indices(row[None], topk, backend=backend)[0]
+    # NaN last, -0 as 0: a stable sort of these keys is the contract's order.
+    key = torch.where(row.isnan(), -math.inf, row + 0.0).double()
+    key = torch.where(row.isnan(), -1e300, key.clamp(min=-1e299))
+    expected = sorted((-key).argsort(stable=True)[:topk].tolist())
+    assert got.tolist() == expected

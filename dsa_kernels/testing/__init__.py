@@ -9,11 +9,12 @@ from dsa_kernels.testing.compare import (
     calc_diff,
     differing_bits,
 )
-from dsa_kernels.testing.generators import hostile_rows, random_fp8
+from dsa_kernels.testing.generators import adversarial_rows, hostile_rows, random_fp8
 from dsa_kernels.testing.memory import Guarded, poisoned_memory
 
 __all__ = [
     "Guarded",
+    "adversarial_rows",
     "assert_bitwise_equal",
     "assert_close_to_gold",
     "calc_diff",

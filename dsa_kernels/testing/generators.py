@@ -40,6 +40,51 @@ def hostile_rows(n: int, generator: torch.Generator) -> Iterator[tuple[str, torc
     yield "zero_plateau", torch.where(normal > 1.0, normal, torch.zeros(n))
 
 
+def sampled_places(n: int, *, retry: bool = False) -> torch.Tensor:
+    """Where the CPU's topk_indices samples a row of n scores (csrc/cpu/topk_indices.cpp)."""
+    size = 1024 if n < 16384 else 2048 if n < 524288 else 4096
+    stride = n // size
+    mask = min(1 << (max(stride, 1).bit_length() - 1), 65536) - 1
+    i = torch.arange(size)
+    hashed = ((i ^ (0x5BD1E995 if retry else 0)) * 0x9E3779B1) & 0xFFFFFFFF
+    places = i * stride + ((hashed >> 16) & mask)
+    return places[places < n]
+
+
+def adversarial_rows(n: int, k: int) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yields (name, float32 [n]) score rows made to mislead the sampling of a top-k of n.
+
+    Some entries where it looks are the best of the row, or the worst, so that its thresholds let too
+    few or too many through; "few_ulps" rows then leave the longest way to the k-th score.
+    """
+    generator = torch.Generator().manual_seed(n + k)
+    normal = torch.randn(n, generator=generator)
+    first, second = sampled_places(n), sampled_places(n, retry=True)
+    few_ulps = torch.randint(0, 8, (n,), generator=generator, dtype=torch.int32)
+    few_ulps = (few_ulps + 0x3F800000).view(torch.float32)
+
+    def row(bulk: torch.Tensor, *shifted: tuple[torch.Tensor, float]) -> torch.Tensor:
+        row = bulk.clone()
+        for places, shift in shifted:
+            row[places] = normal[places] + shift
+        return row
+
+    fewer = first[: max(1, k // 2)]  # fewer than k of them
+    yield "sample_is_best", row(normal, (first, 20.0))
+    yield "sample_is_best_but_few", row(normal, (fewer, 20.0))
+    yield "sample_is_worst", row(normal, (first, -20.0))
+    yield "both_samples_are_best", row(normal, (first, 20.0), (second, 20.0))
+    yield "both_samples_are_worst", row(normal, (first, -20.0), (second, -20.0))
+    yield "best_then_worst", row(few_ulps, (first, 1e38), (second, -1e38))
+    yield "worst_then_best", row(few_ulps, (second, 1e38), (first, -1e38))
+    nan_first = normal.clone()
+    nan_first[first] = math.nan
+    yield "sample_is_nan", nan_first
+    nan_elsewhere = torch.full((n,), math.nan)
+    nan_elsewhere[first] = normal[first]
+    yield "rest_is_nan", nan_elsewhere
+
+
 def random_fp8(shape, generator: torch.Generator, *, scale: float = 1.0) -> torch.Tensor:
     """float8_e4m3fn of normal values, with zeros, subnormals and the largest codes mixed in."""
     x = torch.randn(shape, generator=generator) * scale
