@@ -54,8 +54,8 @@ def sampled_places(n: int, *, retry: bool = False) -> torch.Tensor:
 def adversarial_rows(n: int, k: int) -> Iterator[tuple[str, torch.Tensor]]:
     """Yields (name, float32 [n]) score rows made to mislead the sampling of a top-k of n.
 
-    Some entries where it looks are the best of the row, or the worst, so that its thresholds let too
-    few or too many through; "few_ulps" rows then leave the longest way to the k-th score.
+    Some entries where it looks are the best of the row, or the worst, so that its thresholds let
+    too few or too many through; rows of few ulps then leave the longest way to the k-th score.
     """
     generator = torch.Generator().manual_seed(n + k)
     normal = torch.randn(n, generator=generator)
