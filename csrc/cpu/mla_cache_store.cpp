@@ -1,28 +1,115 @@
 // Latents and rotated RoPE dims -> records of a paged latent cache.
 
 #include <algorithm>
+#include <cstring>
 
 #include "convert.h"
 #include "mla_record.h"
 #include "ops.h"
 #include "parallel.h"
+#include "stream.h"
 
 namespace dsa::cpu {
+namespace {
+
+// One token's latent or RoPE dims, bfloat16 or float32.
+struct Dims {
+  const void* data;
+  DType dtype;
+
+  // bf16 of dims [0, n); `to` may be unaligned.
+  void round(const Isa& isa, int64_t n, void* to) const {
+    uint16_t bits[kValueDim];
+    if (dtype == DType::kFloat32) {
+      isa.to_bfloat16(static_cast<const float*>(data), bits, n);
+    } else {
+      isa.copy_bfloat16(static_cast<const uint16_t*>(data), bits, n);
+    }
+    std::memcpy(to, bits, n * sizeof *bits);
+  }
+
+  // Codes of dims [first, first + n); returns their scale.
+  float quantize(const Isa& isa, bool ue8m0, int first, int n, uint8_t* codes) const {
+    RowSteps steps;
+    steps.ue8m0 = ue8m0;
+    const void* from = advance(data, dtype, first);
+    return dtype == DType::kFloat32
+               ? isa.quantize_fp32(steps, static_cast<const float*>(from), n, codes)
+               : isa.quantize_bf16(steps, static_cast<const uint16_t*>(from), n, codes);
+  }
+};
+
+struct RecordWriter {
+  const Isa& isa;
+  const MlaCacheStoreParams& p;
+  StreamWriter data, scales;
+
+  RecordWriter(const Isa& isa, const MlaCacheStoreParams& p, bool streams)
+      : isa(isa), p(p), data(isa, streams), scales(isa, streams) {}
+
+  // A key at a valid slot.
+  void write(int64_t slot, const Dims& nope, const Dims& rope) {
+    void* address = const_cast<void*>(record_address(p.cache, p.format, slot));
+    switch (p.format) {
+      case CacheFormat::kBFloat16: return write_bf16(address, nope, rope);
+      case CacheFormat::kV32: return write_v32(address, nope, rope);
+      case CacheFormat::kV4: return write_v4(address, slot, nope, rope);
+    }
+  }
+
+ private:
+  void write_bf16(void* address, const Dims& nope, const Dims& rope) {
+    const int64_t nope_dim = p.cache.size[2] - kRopeDim;
+    auto* record = static_cast<uint16_t*>(data.place(address, p.cache.size[2] * sizeof(uint16_t)));
+    nope.round(isa, nope_dim, record);
+    rope.round(isa, kRopeDim, record + nope_dim);
+  }
+
+  void write_v32(void* address, const Dims& nope, const Dims& rope) {
+    auto* record = static_cast<uint8_t*>(data.place(address, V32::kRecordBytes));
+    float group_scales[V32::kGroups];
+    for (int g = 0; g < V32::kGroups; ++g) {
+      const int first = g * V32::kGroupDim;
+      group_scales[g] = nope.quantize(isa, p.ue8m0, first, V32::kGroupDim, record + first);
+    }
+    std::memcpy(record + V32::kScaleOffset, group_scales, sizeof group_scales);
+    rope.round(isa, kRopeDim, record + V32::kRopeOffset);
+  }
+
+  void write_v4(void* address, int64_t slot, const Dims& nope, const Dims& rope) {
+    auto* record = static_cast<uint8_t*>(data.place(address, V4::kDataBytes));
+    uint8_t exponents[V4::kScaleBytes] = {};
+    for (int g = 0; g < V4::kGroups; ++g) {
+      const int first = g * V4::kGroupDim;
+      const float scale = nope.quantize(isa, true, first, V4::kGroupDim, record + first);
+      uint32_t bits;
+      std::memcpy(&bits, &scale, sizeof bits);
+      exponents[g] = static_cast<uint8_t>(bits >> 23);
+    }
+    rope.round(isa, kRopeDim, record + V4::kRopeOffset);
+    std::memcpy(scales.place(v4_scales(p.cache, address, slot), V4::kScaleBytes), exponents,
+                sizeof exponents);
+  }
+};
+
+}  // namespace
 
 void mla_cache_store(const MlaCacheStoreParams& p) {
-  constexpr int64_t kBlock = 16;
+  constexpr int64_t kBlock = 64;
   const Isa& isa = current_isa();
-  const int64_t num_tokens = p.kv_c.size[0], nope_dim = p.kv_c.size[1];
+  const int64_t num_tokens = p.kv_c.size[0];
   const int64_t capacity = p.cache.size[0] * p.cache.size[1];
+  const bool streams = num_tokens * p.cache.size[2] * element_size(p.cache.dtype) >= kStreamBytes;
   parallel_items((num_tokens + kBlock - 1) / kBlock, [&](int64_t block) {
-    float nope[kValueDim], rope[kRopeDim];
-    for (int64_t token = block * kBlock; token < std::min((block + 1) * kBlock, num_tokens);
-         ++token) {
+    RecordWriter writer(isa, p, streams);
+    const int64_t end = std::min((block + 1) * kBlock, num_tokens);
+    for (int64_t token = block * kBlock; token < end; ++token) {
       const int64_t slot = integer_at(p.slots, token);
       if (slot < 0 || slot >= capacity) continue;
-      to_float(isa, p.kv_c.data, p.kv_c.dtype, token * p.kv_c.stride[0], nope, nope_dim);
-      to_float(isa, p.k_pe.data, p.k_pe.dtype, token * p.k_pe.stride[0], rope, kRopeDim);
-      write_record(isa, p.cache, p.format, slot, nope, rope, p.ue8m0);
+      const auto row = [&](const View<2>& v) {
+        return Dims{advance(v.data, v.dtype, token * v.stride[0]), v.dtype};
+      };
+      writer.write(slot, row(p.kv_c), row(p.k_pe));
     }
   });
 }

@@ -22,8 +22,11 @@ struct RequestPages {
     return page < 0 || page >= num_pages ? -1 : page * page_size + position % page_size;
   }
 
-  // How many positions from this one on, itself included, lie in its page.
-  int64_t rest_of_page(int64_t position) const { return page_size - position % page_size; }
+  // How many positions from this one on, itself included, lie in its page, or below 0.
+  int64_t rest_of_page(int64_t position) const {
+    if (position < 0) return -position;
+    return page_size > 0 ? page_size - position % page_size : 1;
+  }
 };
 
 }  // namespace dsa::cpu

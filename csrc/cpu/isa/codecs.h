@@ -50,6 +50,36 @@ void to_bfloat16(const float* in, uint16_t* out, int64_t n) {
   for (int64_t i = 0; i < n; ++i) out[i] = static_cast<uint16_t>(round_to_bfloat16(u[i]));
 }
 
+void copy_bfloat16(const uint16_t* in, uint16_t* out, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) out[i] = (in[i] & 0x7fff) > 0x7f80 ? 0x7fc0 : in[i];
+}
+
+// memcpy whose whole cache lines go around the caches.
+void stream(const void* from, void* to, int64_t bytes) {
+  const char* in = static_cast<const char*>(from);
+  char* out = static_cast<char*>(to);
+#if defined(__x86_64__)
+  constexpr int kLine = 64;
+  const int64_t to_line = -reinterpret_cast<intptr_t>(out) & (kLine - 1);
+  const int64_t head = to_line < bytes ? to_line : bytes;
+  __builtin_memcpy(out, in, head);
+  int64_t i = head;
+  for (; i + kLine <= bytes; i += kLine) {
+#if DSA_VECTOR_BYTES == 64
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(out + i), _mm512_loadu_si512(in + i));
+#else
+    for (int j = 0; j < kLine; j += 16) {
+      _mm_stream_si128(reinterpret_cast<__m128i*>(out + i + j),
+                       _mm_loadu_si128(reinterpret_cast<const __m128i*>(in + i + j)));
+    }
+#endif
+  }
+  __builtin_memcpy(out + i, in + i, bytes - i);
+#else
+  __builtin_memcpy(out, in, bytes);
+#endif
+}
+
 // Rows to fp32 words.
 void load_fp8_fp32(const uint8_t* in, int64_t stride, int rows, int n, uint32_t* out) {
   for (int r = 0; r < rows; ++r, in += stride, out += n)
@@ -152,6 +182,45 @@ void dequantize_bf16(const uint8_t* in, float scale, int n, uint32_t* out) {
   }
 }
 #endif
+
+#if defined(__AVX512BF16__)
+// Where code * scale is a bf16 for each code: scale is a power of two and no product is subnormal
+// or infinite. False, and out is undefined, for another scale or a NaN code.
+inline bool shift_to_bf16(const uint8_t* in, float scale, uint16_t* out, int n) {
+  const uint32_t exponent = float_to_bits(scale) >> 23;  // of a negative one, too large
+  if ((float_to_bits(scale) & 0x7fffff) != 0 || exponent < 10 || exponent > 246) return false;
+  const __m512i shift = _mm512_set1_epi16(static_cast<int16_t>((exponent - 127) << 7));
+  const __m512i magnitude = _mm512_set1_epi16(0x7fff), nan = _mm512_set1_epi8(0x7f);
+  const auto shifted = [&](__m512i x) {
+    return _mm512_mask_add_epi16(x, _mm512_test_epi16_mask(x, magnitude), x, shift);
+  };
+  __mmask64 nans = 0;
+  for (int i = 0; i < n; i += 64) {
+    const __m512i codes = _mm512_loadu_si512(in + i);
+    nans |= _mm512_cmpeq_epi8_mask(_mm512_and_si512(codes, nan), nan);
+    const Bf16x64 x = fp8_to_bf16(codes);
+    _mm512_storeu_si512(out + i, shifted(x.first));
+    _mm512_storeu_si512(out + i + 32, shifted(x.second));
+  }
+  return nans == 0;
+}
+#endif
+
+// See Isa::dequantize_bf16; n is a multiple of 64.
+void dequantize_to_bf16(const uint8_t* in, float scale, uint16_t* out, int n) {
+#if defined(__AVX512BF16__)
+  if (shift_to_bf16(in, scale, out, n)) return;
+#endif
+  for (int i = 0; i < n; ++i) {
+    union {
+      uint32_t u;
+      float f;
+    } x;
+    x.u = float8_bits(in[i]);
+    x.f *= scale;
+    out[i] = static_cast<uint16_t>(round_to_bfloat16(x.u));
+  }
+}
 
 }  // namespace
 }  // namespace dsa::cpu::DSA_ISA_NAMESPACE

@@ -67,6 +67,19 @@ struct SelectPasses {
                   int64_t limit, int32_t* out);
 };
 
+// What a row goes through before it is quantised; each step where its pointer is set. Every step's
+// result is rounded to the row's dtype.
+struct RowSteps {
+  const float* norm_weight = nullptr;  // [n]; NaN only as 0x7fc00000
+  const float* norm_bias = nullptr;
+  float norm_eps = 0.0f;
+  const float* cos_sin = nullptr;  // [rope_dim]: cosines, then sines
+  int rope_dim = 0;
+  bool interleaved = false;
+  bool hadamard = false;
+  bool ue8m0 = true;  // the scale is a power of two
+};
+
 struct Isa {
   const char* name;
   int lanes;  // floats in a vector
@@ -80,6 +93,16 @@ struct Isa {
   // Dequantised key: bf16 round-to-nearest of code * scale, as float.
   void (*dequantize)(const uint8_t* in, float scale, float* out, int64_t n);
   void (*to_bfloat16)(const float* in, uint16_t* out, int64_t n);
+  // Every NaN becomes 0x7fc0.
+  void (*copy_bfloat16)(const uint16_t* in, uint16_t* out, int64_t n);
+
+  // n = 64 or 128 elements -> n codes and their scale, which is returned.
+  float (*quantize_bf16)(const RowSteps& steps, const uint16_t* in, int n, uint8_t* codes);
+  float (*quantize_fp32)(const RowSteps& steps, const float* in, int n, uint8_t* codes);
+  // bf16 round-to-nearest of code * scale; every NaN is 0x7fc0.
+  void (*dequantize_bf16)(const uint8_t* in, float scale, uint16_t* out, int n);
+  // memcpy whose whole cache lines go around the caches; finish_streams() (stream.h) must follow.
+  void (*stream)(const void* from, void* to, int64_t bytes);
 
   SelectPasses select;
 

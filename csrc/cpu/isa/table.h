@@ -3,6 +3,7 @@
 
 #include "codecs.h"
 #include "dots.h"
+#include "row.h"
 #include "select.h"
 #include "softmax.h"
 
@@ -33,6 +34,11 @@ constexpr Isa make_table(const char* name) {
           from_float8,
           dequantize,
           to_bfloat16,
+          copy_bfloat16,
+          quantize<uint16_t>,
+          quantize<float>,
+          dequantize_to_bf16,
+          stream,
           {count_at_least, count_at_least_each, collect, emit_selected},
           exp_nonpositive_all,
           scale,
