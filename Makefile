@@ -16,12 +16,13 @@ BUILT := build/.built
 CPP_FILES := $(shell find csrc -name '*.cpp' -o -name '*.h')
 export MAX_JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 
-.PHONY: help demo test test-full bench fuzz lint format build wheel clean distclean
+.PHONY: help demo test test-full test-levels test-asan bench fuzz lint format build wheel clean distclean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo       a DeepSeek-V3.2 model through dsa_kernels, next to eager and sdpa"
-	@echo "make test       the tests (test-full: the slow ones and the scalar level too)"
+	@echo "make test       the tests (test-full: the slow ones, and all at every ISA level)"
+	@echo "make test-asan  the tests under AddressSanitizer and UBSan"
 	@echo "make bench      time of each op on this machine"
 	@echo "make fuzz       random and hostile inputs, backend against backend"
 	@echo "make lint       ruff and clang-format, as CI runs them (format: fix in place)"
@@ -34,9 +35,32 @@ demo: $(BUILT)
 test: $(BUILT)
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
-test-full: $(BUILT)
-	$(BIN)/python -m pytest $(ARGS)
-	DSA_CPU_ISA=scalar $(BIN)/python -m pytest -m "not slow" $(ARGS)
+test-full: test-levels
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+# Levels that the machine lacks are left out, each with a line that says so.
+test-levels: $(BUILT)
+	@for level in scalar avx2 avx512 avx512_bf16; do \
+	  if DSA_CPU_ISA=$$level $(BIN)/python -c "import dsa_kernels" 2>/dev/null; then \
+	    echo "ISA level $$level"; \
+	    DSA_CPU_ISA=$$level $(BIN)/python -m pytest -m "not slow" $(ARGS) || exit 1; \
+	  else echo "ISA level $$level is not supported by this machine"; fi; \
+	done
+
+# In a copy of the tree, so that the extension in place stays the fast one. Python itself is not
+# instrumented and leaks by design; torch's own threads need the library loaded first.
+ASAN := build/asan
+ASAN_FLAGS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+test-asan: $(VENV)/.dependencies
+	@mkdir -p $(ASAN)
+	cp -r csrc dsa_kernels tests bench setup.py pyproject.toml README.md Makefile docs LICENSE $(ASAN)
+	rm -f $(ASAN)/dsa_kernels/_C*.so
+	cd $(ASAN) && CFLAGS="$(ASAN_FLAGS) -O1" LDFLAGS="$(ASAN_FLAGS)" \
+	  $(CURDIR)/$(BIN)/python setup.py -q build_ext --inplace
+	cd $(ASAN) && LD_PRELOAD="$$($${CXX:-g++} -print-file-name=libasan.so) \
+	  $$($${CXX:-g++} -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
+	  UBSAN_OPTIONS=print_stacktrace=1 $(CURDIR)/$(BIN)/python -m pytest -m "not slow" \
+	  $(if $(ARGS),$(ARGS),$(addprefix tests/test_,$(addsuffix *.py,indexer indices merge mla mqa paged sparse topk)))
 
 bench: $(BUILT)
 	$(BIN)/python -m dsa_kernels bench $(ARGS)

@@ -16,7 +16,8 @@ def extension_path() -> str | None:
 
 @functools.cache
 def cpu_isa() -> str | None:
-    """The ISA level that CPU kernels run at ("scalar", "avx2"), or None without the extension.
+    """The level that CPU kernels run at ("scalar", "avx2", "avx512", "avx512_bf16"), or None
+    without the extension.
 
     Raises ValueError where DSA_CPU_ISA names a level that this machine does not support.
     """
