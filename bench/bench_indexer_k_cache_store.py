@@ -1,6 +1,6 @@
 """Times `indexer_k_cache_store`: python -m pytest bench/bench_indexer_k_cache_store.py"""
 
-from common import each_row, run
+from bench.common import each_row, run
 
 
 @each_row("indexer_k_cache_store")

@@ -1,6 +1,6 @@
 """Times `indexer_q_rope_quant`: python -m pytest bench/bench_indexer_q_rope_quant.py"""
 
-from common import each_row, run
+from bench.common import each_row, run
 
 
 @each_row("indexer_q_rope_quant")

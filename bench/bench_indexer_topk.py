@@ -1,6 +1,6 @@
 """Times `indexer_topk`: python -m pytest bench/bench_indexer_topk.py"""
 
-from common import each_row, run
+from bench.common import each_row, run
 
 
 @each_row("indexer_topk")

@@ -1,6 +1,6 @@
 """Times `indices_to_slots`: python -m pytest bench/bench_indices_to_slots.py"""
 
-from common import each_row, run
+from bench.common import each_row, run
 
 
 @each_row("indices_to_slots")

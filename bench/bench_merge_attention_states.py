@@ -1,6 +1,6 @@
 """Times `merge_attention_states`: python -m pytest bench/bench_merge_attention_states.py"""
 
-from common import each_row, run
+from bench.common import each_row, run
 
 
 @each_row("merge_attention_states")

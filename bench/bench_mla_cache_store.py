@@ -1,6 +1,6 @@
 """Times `mla_cache_store`: python -m pytest bench/bench_mla_cache_store.py"""
 
-from common import each_row, run
+from bench.common import each_row, run
 
 
 @each_row("mla_cache_store")

@@ -1,6 +1,6 @@
 """Times `paged_indexer_topk`: python -m pytest bench/bench_paged_indexer_topk.py"""
 
-from common import each_row, run
+from bench.common import each_row, run
 
 
 @each_row("paged_indexer_topk")

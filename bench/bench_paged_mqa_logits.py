@@ -1,6 +1,6 @@
 """Times `paged_mqa_logits`: python -m pytest bench/bench_paged_mqa_logits.py"""
 
-from common import each_row, run
+from bench.common import each_row, run
 
 
 @each_row("paged_mqa_logits")

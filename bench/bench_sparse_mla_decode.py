@@ -1,6 +1,6 @@
 """Times `sparse_mla_decode`: python -m pytest bench/bench_sparse_mla_decode.py"""
 
-from common import each_row, run
+from bench.common import each_row, run
 
 
 @each_row("sparse_mla_decode")

@@ -1,6 +1,6 @@
 """Times `topk_indices`: python -m pytest bench/bench_topk_indices.py"""
 
-from common import each_row, run
+from bench.common import each_row, run
 
 
 @each_row("topk_indices")
