@@ -16,14 +16,15 @@ BUILT := build/.built
 CPP_FILES := $(shell find csrc -name '*.cpp' -o -name '*.h')
 export MAX_JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 
-.PHONY: help demo test test-full test-levels test-asan bench fuzz lint format build wheel clean distclean
+.PHONY: help demo test test-full test-levels test-asan bench bench-check fuzz lint format build wheel clean distclean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo       a DeepSeek-V3.2 model through dsa_kernels, next to eager and sdpa"
 	@echo "make test       the tests (test-full: the slow ones, and all at every ISA level)"
 	@echo "make test-asan  the tests under AddressSanitizer and UBSan"
-	@echo "make bench      time of each op on this machine"
+	@echo "make bench      every op against the machine's limits, torch and peers"
+	@echo "make bench-check  the speeds that are promised; fails below any"
 	@echo "make fuzz       random and hostile inputs, backend against backend"
 	@echo "make lint       ruff and clang-format, as CI runs them (format: fix in place)"
 	@echo "make build      .venv, dependencies, extension (wheel: a wheel in dist/)"
@@ -63,7 +64,10 @@ test-asan: $(VENV)/.dependencies
 	  $(if $(ARGS),$(ARGS),$(addprefix tests/test_,$(addsuffix *.py,indexer indices merge mla mqa paged sparse topk)))
 
 bench: $(BUILT)
-	$(BIN)/python -m dsa_kernels bench $(ARGS)
+	$(BIN)/python -m bench $(ARGS)
+
+bench-check: $(BUILT)
+	DSA_CPU_ISA=avx512_bf16 $(BIN)/python -m bench.check $(ARGS)
 
 fuzz: $(BUILT)
 	$(BIN)/python -m dsa_kernels fuzz $(ARGS)

@@ -137,11 +137,10 @@ def measure(num_threads: int, *, quick: bool = False) -> Peaks:
         half = size // 2
         read[name] = read_rate(arena[:size], num_threads, tries)
         copy[name] = copy_rate(arena[:half], arena[half : 2 * half], num_threads, tries)
-    seconds = 0.005 if quick else 0.02
     return Peaks(
         threads=num_threads,
-        fp32=flops_rate("fma", num_threads, seconds, tries),
-        bf16=flops_rate("bf16_dot", num_threads, seconds, tries),
+        fp32=flops_rate("fma", num_threads),
+        bf16=flops_rate("bf16_dot", num_threads),
         read=read,
         copy=copy,
     )

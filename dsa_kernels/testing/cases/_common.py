@@ -39,9 +39,17 @@ MODELS = {
     "glm5": Model(32, 2048, 64, 576, "v32", "interleaved"),  # GLM-5
     "v4": Model(64, 512, 64, 512, "v4", "interleaved", 4),  # DeepSeek-V4-Flash
 }
-CONTEXTS = {"8k": 8192, "32k": 32768, "128k": 131072}
-DECODE = [("v32", "8k"), ("v32", "32k"), ("v32", "128k"), ("glm5", "32k"), ("v4", "128k")]
-PREFILL = [("v32", 128), ("v32", 512), ("glm5", 128), ("v4", 512)]
+CONTEXTS = {"8k": 8192, "32k": 32768, "128k": 131072, "1m": 1 << 20}
+DECODE = [
+    *(("v32", context) for context in CONTEXTS),
+    *(("glm5", context) for context in ("32k", "128k")),
+    *(("v4", context) for context in ("128k", "1m")),
+]
+PREFILL = [
+    *(("v32", queries) for queries in (128, 512, 1024, 8192)),
+    *(("glm5", queries) for queries in (128, 2048)),
+    *(("v4", queries) for queries in (512, 4096)),
+]
 PREFILL_CONTEXT = 8192
 
 
@@ -240,26 +248,30 @@ def mla_cache(
 ) -> torch.Tensor:
     """A latent cache of valid records (dims about 1 in size); slots that are not `used` are NaN."""
     slots = num_pages * page_size
+    if used is None:
+        used = torch.ones(slots, dtype=torch.bool)
+    count = int(used.sum())  # large caches, of which few slots are read, cost only those
     if cache_format == "bf16":
-        keys = floats((slots, d_qk), generator, "bfloat16", data, huge=100.0)
-        if used is not None:
-            keys[~used] = float("nan")
+        keys = torch.full((slots, d_qk), torch.nan, dtype=torch.bfloat16)
+        keys[used] = floats((count, d_qk), generator, "bfloat16", data, huge=100.0)
         return strided(keys.view(num_pages, page_size, d_qk), pad, packed_from=1)
     fmt = FP8_FORMATS[cache_format]
-    codes = floats((slots, fmt.nope_dim), generator, data=data, huge=100.0) * 8
+    codes = floats((count, fmt.nope_dim), generator, data=data, huge=100.0) * 8
     codes = codes.clamp(-FP8_MAX, FP8_MAX).to(torch.float8_e4m3fn).view(torch.uint8)
-    scales = _scales((slots, fmt.num_groups), generator, scale_format, -3)
-    rope = floats((slots, ROPE_DIM), generator, "bfloat16", data, huge=100.0).view(torch.uint8)
+    scales = _scales((count, fmt.num_groups), generator, scale_format, -3)
+    rope = floats((count, ROPE_DIM), generator, "bfloat16", data, huge=100.0).view(torch.uint8)
     if cache_format == "v32":
         parts = [torch.cat([codes, scales.view(torch.uint8), rope], 1)]
     else:
-        exponents = torch.zeros((slots, 8), dtype=torch.uint8)
+        exponents = torch.zeros((count, 8), dtype=torch.uint8)
         exponents[:, : fmt.num_groups] = (scales.log2() + 127).to(torch.uint8)
         parts = [torch.cat([codes, rope], 1), exponents]
-    if used is not None:
-        for part in parts:
-            part[~used] = 0xFF
-    pages = torch.cat([part.view(num_pages, -1) for part in parts], 1)
+    planes = []
+    for part in parts:
+        plane = torch.full((slots, part.shape[1]), 0xFF, dtype=torch.uint8)
+        plane[used] = part
+        planes.append(plane.view(num_pages, -1))
+    pages = torch.cat(planes, 1) if len(planes) > 1 else planes[0]
     return strided(pages.view(num_pages, page_size, fmt.record), pad, packed_from=1)
 
 

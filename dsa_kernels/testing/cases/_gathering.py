@@ -30,8 +30,8 @@ def paging(
 ) -> Paging:
     seq_start = None if seq_start is None else seq_start[: len(lengths)]
     starts = seq_start or [0] * len(lengths)
-    ends = [s + n for s, n in zip(starts, lengths, strict=True)]
-    ends = [min(e, 10_000) if max(s, 0) < 10_000 else 0 for s, e in zip(starts, ends, strict=True)]
+    # A start that no table holds, such as INT_MAX, is to find no page at all.
+    ends = [s + n if s < 10_000 else 0 for s, n in zip(starts, lengths, strict=True)]
     table, num_pages = block_table(ends, page_size, generator, broken=broken)
     total = sum(lengths)
     return Paging(

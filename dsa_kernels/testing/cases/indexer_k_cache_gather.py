@@ -15,6 +15,7 @@ SMALL = (
 BENCH = {
     "v32-8k": dict(lengths=[8192]),
     "v32-32k": dict(lengths=[32768]),
+    "v32-128k": dict(lengths=[131072]),
     "v32-4x8k": dict(lengths=[8192] * 4),
 }
 

@@ -27,6 +27,7 @@ SMALL = tuple(
 BENCH = {
     "v32-2-tokens": dict(num_tokens=2, num_pages=16, page_size=64),
     "v32-512-tokens": dict(num_tokens=512, num_pages=16, page_size=64),
+    "v32-65536-tokens": dict(num_tokens=65536, num_pages=1024, page_size=64),
     "glm5-512-tokens": dict(num_tokens=512, num_pages=16, page_size=64, rope_layout="interleaved"),
     "raw-512-tokens": dict(
         num_tokens=512, num_pages=16, page_size=64, rope_layout="none", hadamard=False, norm=None

@@ -25,6 +25,7 @@ BENCH = {
     "v32-32k": dict(lengths=[32768], cache_format="v32"),
     "v4-8k": dict(lengths=[8192], cache_format="v4", d_qk=512),
     "bf16-8k": dict(lengths=[8192], cache_format="bf16"),
+    "v32-128k": dict(lengths=[131072], cache_format="v32"),
 }
 
 

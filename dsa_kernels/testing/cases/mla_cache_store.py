@@ -26,12 +26,16 @@ SMALL = (
 )
 BENCH = {
     f"{name}-{tokens}-tokens": dict(
-        num_tokens=tokens, num_pages=16, page_size=64, cache_format=MODELS[name].cache_format
+        num_tokens=tokens,
+        num_pages=max(16, tokens // 64),
+        page_size=64,
+        cache_format=MODELS[name].cache_format,
     )
     for name in ("v32", "v4")
-    for tokens in (2, 512)
+    for tokens in (2, 512, 65536)
 } | {
     "bf16-512-tokens": dict(num_tokens=512, num_pages=16, page_size=64, cache_format="bf16"),
+    "bf16-65536-tokens": dict(num_tokens=65536, num_pages=1024, page_size=64, cache_format="bf16"),
 }
 
 

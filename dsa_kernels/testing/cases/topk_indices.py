@@ -40,7 +40,10 @@ def make(
     row_end: list[int] | None = None,  # cycled over the rows
     pad: int = 0,
 ) -> list:
-    rows = [dict(hostile_rows(seq_len, generator))[kind] for _ in range(num_rows)]
+    rows = [
+        next(row for name, row in hostile_rows(seq_len, generator) if name == kind)
+        for _ in range(num_rows)
+    ]
     scores = torch.stack(rows) if rows else torch.empty(0, seq_len)
     ends = None
     if row_end is not None:

@@ -1,0 +1,86 @@
+"""Measures rows: one op at one published shape, against the machine's floor, torch and peers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+
+import torch
+
+from bench.floors import floor
+from bench.peaks import Peaks
+from bench.peers import Peer
+from bench.timing import median_seconds
+from bench.torch_ops import variants
+from dsa_kernels._op import OPS
+from dsa_kernels.cli.bench import make_arguments
+from dsa_kernels.testing.cases import case
+from dsa_kernels.testing.differential import fewer_rows
+
+TORCH_FLOPS = 1.5e10  # above this torch is timed on fewer rows and its time scaled
+TORCH_BYTES = 4e9
+
+
+@dataclass
+class Row:
+    """seconds of ours; of_peak: floor / seconds; times over ours of torch and each peer."""
+
+    op: str
+    shape: str
+    seconds: float
+    flops: int
+    bytes: int
+    bound: str
+    of_peak: float
+    torch: float | None = None
+    torch_scaled: bool = False
+    peers: dict[str, float] = field(default_factory=dict)
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+
+def shapes(ops: list[str], text: str = "", quick: bool = False) -> Iterator[tuple[str, str, dict]]:
+    """(op, shape's name, shape); the smallest of each op if quick."""
+    for op in ops:
+        named = {n: s for n, s in case(op).BENCH.items() if text in n}
+        if quick and named:
+            name = min(named, key=lambda n: sum(vars(case(op).work(**named[n])).values()))
+            named = {name: named[name]}
+        for name, shape in named.items():
+            yield op, name, shape
+
+
+def torch_seconds(op: str, shape: dict, budget: float) -> tuple[float, bool]:
+    """Of the fastest variant, and whether it is scaled up from a part of the rows."""
+    work = case(op).work(**shape)
+    share = max(work.flops / TORCH_FLOPS, work.bytes / TORCH_BYTES)
+    size = shape[case(op).ROWS]
+    rows = len(size) if isinstance(size, list) else size
+    timed = fewer_rows(op, shape, max(1, math.ceil(rows / share))) if share > 1 else shape
+    calls = variants(op, make_arguments(op, timed))
+    seconds = min(median_seconds(call, budget) for call in calls.values())
+    part = case(op).work(**timed)
+    scale = work.flops / part.flops if part.flops else work.bytes / part.bytes
+    return seconds * scale, timed is not shape
+
+
+def measure(
+    op: str, name: str, shape: dict, peaks: Peaks, peers: dict[str, Peer], budget: float
+) -> Row:
+    arguments = make_arguments(op, shape)
+    work = case(op).work(**shape)
+    seconds = median_seconds(lambda: OPS[op](*arguments, backend="native"), budget)
+    least = floor(op, shape, work, peaks)
+    row = Row(
+        op, name, seconds, work.flops, work.bytes, least.bound, of_peak=least.seconds / seconds
+    )
+    with torch.inference_mode():
+        taken, row.torch_scaled = torch_seconds(op, shape, budget / 2)
+        row.torch = taken / seconds
+        for peer_name, peer in peers.items():
+            call = peer.call(op, shape, arguments)
+            if call is not None:
+                row.peers[peer_name] = median_seconds(call, budget / 2) / seconds
+    return row
