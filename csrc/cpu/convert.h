@@ -44,6 +44,20 @@ inline void from_float(const Isa& isa, const float* in, void* data, DType dtype,
   }
 }
 
+// `count` rows of n elements from data[offset] on, `stride` apart; bfloat16 or float32.
+inline void quantize(const Isa& isa, const RowSteps& steps, const void* data, DType dtype,
+                     int64_t offset, int64_t stride, int count, int n, const float* const* cos_sin,
+                     uint8_t* codes, float* scales) {
+  const void* from = advance(data, dtype, offset);
+  if (dtype == DType::kBFloat16) {
+    isa.quantize_bf16(
+        steps, {static_cast<const uint16_t*>(from), stride, count, n, cos_sin, codes, scales});
+  } else {
+    isa.quantize_fp32(steps,
+                      {static_cast<const float*>(from), stride, count, n, cos_sin, codes, scales});
+  }
+}
+
 // Entries [first, first + count) of dim 0; an absent view stays absent.
 template <int N>
 View<N> slice(View<N> v, int64_t first, int64_t count) {

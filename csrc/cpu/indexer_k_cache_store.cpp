@@ -21,10 +21,13 @@ void load_norm(const Isa& isa, const View<1>& from, int n, float* out) {
 
 void indexer_k_cache_store(const IndexerKCacheStoreParams& p) {
   constexpr int64_t kBlock = 128;
+  constexpr int64_t kPiece = StreamWriter::kMaxPiece / kMaxIndexDim;
   const Isa& isa = current_isa();
-  const int64_t num_tokens = p.k.size[0], capacity = p.cache.size[0] * p.cache.size[1];
+  const int64_t num_tokens = p.k.size[0], page_size = p.cache.size[1];
+  const int64_t capacity = p.cache.size[0] * page_size;
   const int head_dim = static_cast<int>(p.k.size[1]);
   const bool streams = num_tokens * (head_dim + kIndexScaleBytes) >= kStreamBytes;
+  const int64_t row_bytes = head_dim * element_size(p.k.dtype);
   float norm_weight[kMaxIndexDim], norm_bias[kMaxIndexDim];
   RowSteps steps = row_steps(p.input);
   if (p.norm_weight) {
@@ -34,23 +37,28 @@ void indexer_k_cache_store(const IndexerKCacheStoreParams& p) {
     steps.norm_bias = norm_bias;
     steps.norm_eps = p.norm_eps;
   }
+  const auto slot_of = [&](int64_t token) {
+    const int64_t slot = integer_at(p.slots, token);
+    return slot >= 0 && slot < capacity ? slot : -1;
+  };
   parallel_items((num_tokens + kBlock - 1) / kBlock, [&](int64_t block) {
-    RowSteps row = steps;
     StreamWriter code_plane(isa, streams), scale_plane(isa, streams);
     const int64_t end = std::min((block + 1) * kBlock, num_tokens);
-    for (int64_t token = block * kBlock; token < end; ++token) {
-      const int64_t slot = integer_at(p.slots, token);
-      if (slot < 0 || slot >= capacity) continue;
-      void* codes = code_plane.place(index_codes(p.cache, slot), head_dim);
-      float scale = NAN;
-      if (set_position(p.input, token, &row)) {
-        scale = quantize(isa, row, p.k.data, p.k.dtype, token * p.k.stride[0], head_dim,
-                         static_cast<uint8_t*>(codes));
-      } else {
-        std::memset(codes, kFp8Nan, head_dim);
-      }
-      std::memcpy(scale_plane.place(index_scale(p.cache, slot), sizeof scale), &scale,
-                  sizeof scale);
+    for (int64_t token = block * kBlock, count; token < end; token += count) {
+      const int64_t slot = slot_of(token);
+      // Tokens whose slots follow each other in a page go together.
+      const int64_t most =
+          slot < 0 ? 1 : std::min({end - token, kPiece, page_size - slot % page_size});
+      for (count = 1; count < most && slot_of(token + count) == slot + count;) ++count;
+      if (slot < 0) continue;
+      const float* cos_sin[kPiece];
+      for (int64_t i = 0; i < count; ++i) cos_sin[i] = rope_row(p.input, token + i);
+      void* codes = code_plane.place(index_codes(p.cache, slot), count * head_dim);
+      float scales[kPiece];
+      quantize(isa, steps, p.k.data, p.k.dtype, token * p.k.stride[0], p.k.stride[0],
+               static_cast<int>(count), head_dim, cos_sin, static_cast<uint8_t*>(codes), scales);
+      const int64_t bytes = count * kIndexScaleBytes;
+      std::memcpy(scale_plane.place(index_scale(p.cache, slot), bytes), scales, bytes);
     }
   });
 }

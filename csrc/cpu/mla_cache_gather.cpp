@@ -21,6 +21,7 @@ void mla_cache_gather(const MlaCacheGatherParams& p) {
                        p.cache.size[0],
                        p.cache.size[1],
                        d_qk * element_size(p.out.dtype)};
+  const int64_t record_bytes = p.cache.size[2] * element_size(p.cache.dtype);
   for_each_gathered_run(
       isa, rows, [&](StreamWriter& out, int64_t row, int64_t slot, int64_t count) {
         for (int64_t i = 0; i < count; ++i) {
@@ -28,6 +29,10 @@ void mla_cache_gather(const MlaCacheGatherParams& p) {
           to = out.place(to, rows.row_bytes);
           uint16_t narrow[kMaxKeyDim];
           uint16_t* key = widens ? narrow : static_cast<uint16_t*>(to);
+          const int64_t ahead = slot + i + kPrefetchRows;
+          if (slot >= 0 && i + kPrefetchRows < count) {
+            prefetch(record_address(p.cache, p.format, ahead), record_bytes);
+          }
           if (slot < 0) {
             std::memset(key, 0, d_qk * sizeof *key);
           } else {

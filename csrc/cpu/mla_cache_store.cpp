@@ -19,23 +19,18 @@ struct Dims {
 
   // bf16 of dims [0, n); `to` may be unaligned.
   void round(const Isa& isa, int64_t n, void* to) const {
+    if (dtype == DType::kBFloat16) return isa.copy_bfloat16(data, to, n);
     uint16_t bits[kValueDim];
-    if (dtype == DType::kFloat32) {
-      isa.to_bfloat16(static_cast<const float*>(data), bits, n);
-    } else {
-      isa.copy_bfloat16(static_cast<const uint16_t*>(data), bits, n);
-    }
+    isa.to_bfloat16(static_cast<const float*>(data), bits, n);
     std::memcpy(to, bits, n * sizeof *bits);
   }
 
-  // Codes of dims [first, first + n); returns their scale.
-  float quantize(const Isa& isa, bool ue8m0, int first, int n, uint8_t* codes) const {
+  // Codes of the first groups * n dims, and their scales.
+  void quantize(const Isa& isa, bool ue8m0, int groups, int n, uint8_t* codes,
+                float* scales) const {
     RowSteps steps;
     steps.ue8m0 = ue8m0;
-    const void* from = advance(data, dtype, first);
-    return dtype == DType::kFloat32
-               ? isa.quantize_fp32(steps, static_cast<const float*>(from), n, codes)
-               : isa.quantize_bf16(steps, static_cast<const uint16_t*>(from), n, codes);
+    cpu::quantize(isa, steps, data, dtype, 0, n, groups, n, nullptr, codes, scales);
   }
 };
 
@@ -68,10 +63,7 @@ struct RecordWriter {
   void write_v32(void* address, const Dims& nope, const Dims& rope) {
     auto* record = static_cast<uint8_t*>(data.place(address, V32::kRecordBytes));
     float group_scales[V32::kGroups];
-    for (int g = 0; g < V32::kGroups; ++g) {
-      const int first = g * V32::kGroupDim;
-      group_scales[g] = nope.quantize(isa, p.ue8m0, first, V32::kGroupDim, record + first);
-    }
+    nope.quantize(isa, p.ue8m0, V32::kGroups, V32::kGroupDim, record, group_scales);
     std::memcpy(record + V32::kScaleOffset, group_scales, sizeof group_scales);
     rope.round(isa, kRopeDim, record + V32::kRopeOffset);
   }
@@ -79,13 +71,11 @@ struct RecordWriter {
   void write_v4(void* address, int64_t slot, const Dims& nope, const Dims& rope) {
     auto* record = static_cast<uint8_t*>(data.place(address, V4::kDataBytes));
     uint8_t exponents[V4::kScaleBytes] = {};
-    for (int g = 0; g < V4::kGroups; ++g) {
-      const int first = g * V4::kGroupDim;
-      const float scale = nope.quantize(isa, true, first, V4::kGroupDim, record + first);
-      uint32_t bits;
-      std::memcpy(&bits, &scale, sizeof bits);
-      exponents[g] = static_cast<uint8_t>(bits >> 23);
-    }
+    uint32_t group_scales[V4::kGroups];
+    nope.quantize(isa, true, V4::kGroups, V4::kGroupDim, record,
+                  reinterpret_cast<float*>(group_scales));
+    for (int g = 0; g < V4::kGroups; ++g)
+      exponents[g] = static_cast<uint8_t>(group_scales[g] >> 23);
     rope.round(isa, kRopeDim, record + V4::kRopeOffset);
     std::memcpy(scales.place(v4_scales(p.cache, address, slot), V4::kScaleBytes), exponents,
                 sizeof exponents);

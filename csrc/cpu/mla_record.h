@@ -32,65 +32,60 @@ inline uint8_t* v4_scales(const View<3>& cache, const void* record, int64_t slot
   return data + (cache.size[1] - token) * V4::kDataBytes + token * V4::kScaleBytes;
 }
 
+// The parts of an fp8 record: codes in groups of a scale each, then RoPE dims, unaligned bf16.
+struct Fp8Record {
+  const uint8_t* codes;
+  float scales[V4::kGroups];
+  int groups, group_dim;
+  const uint8_t* rope;
+
+  int nope_dim() const { return groups * group_dim; }
+};
+
+inline Fp8Record fp8_record(const View<3>& cache, CacheFormat format, int64_t slot) {
+  Fp8Record r;
+  r.codes = static_cast<const uint8_t*>(record_address(cache, format, slot));
+  if (format == CacheFormat::kV32) {
+    r.groups = V32::kGroups;
+    r.group_dim = V32::kGroupDim;
+    r.rope = r.codes + V32::kRopeOffset;
+    std::memcpy(r.scales, r.codes + V32::kScaleOffset, V32::kGroups * sizeof *r.scales);
+  } else {
+    r.groups = V4::kGroups;
+    r.group_dim = V4::kGroupDim;
+    r.rope = r.codes + V4::kRopeOffset;
+    const uint8_t* exponents = v4_scales(cache, r.codes, slot);
+    for (int g = 0; g < V4::kGroups; ++g) r.scales[g] = ue8m0_to_float(exponents[g]);
+  }
+  return r;
+}
+
 // The dequantised key of a valid `slot` as words, d_qk / dims_per_word of them.
 inline void read_record_words(const Arithmetic& math, const View<3>& cache, CacheFormat format,
                               int64_t slot, uint32_t* out) {
-  const void* address = record_address(cache, format, slot);
   if (format == CacheFormat::kBFloat16) {
+    const void* address = record_address(cache, format, slot);
     math.load_bf16(static_cast<const uint16_t*>(address), 0, 1, static_cast<int>(cache.size[2]),
                    out);
     return;
   }
-  const uint8_t* record = static_cast<const uint8_t*>(address);
-  uint16_t rope[kRopeDim];  // nothing aligns it in the record
-  if (format == CacheFormat::kV32) {
-    float scales[V32::kGroups];
-    std::memcpy(scales, record + V32::kScaleOffset, sizeof scales);
-    for (int g = 0; g < V32::kGroups; ++g) {
-      math.dequantize(record + g * V32::kGroupDim, scales[g], V32::kGroupDim,
-                      out + g * V32::kGroupDim / math.dims_per_word);
-    }
-    std::memcpy(rope, record + V32::kRopeOffset, sizeof rope);
-    math.load_bf16(rope, 0, 1, kRopeDim, out + V32::kNopeDim / math.dims_per_word);
-  } else {
-    const uint8_t* scales = v4_scales(cache, record, slot);
-    for (int g = 0; g < V4::kGroups; ++g) {
-      math.dequantize(record + g * V4::kGroupDim, ue8m0_to_float(scales[g]), V4::kGroupDim,
-                      out + g * V4::kGroupDim / math.dims_per_word);
-    }
-    std::memcpy(rope, record + V4::kRopeOffset, sizeof rope);
-    math.load_bf16(rope, 0, 1, kRopeDim, out + V4::kNopeDim / math.dims_per_word);
-  }
+  const Fp8Record record = fp8_record(cache, format, slot);
+  math.dequantize(record.codes, record.scales, record.groups, record.group_dim, out);
+  uint16_t rope[kRopeDim];
+  std::memcpy(rope, record.rope, sizeof rope);
+  math.load_bf16(rope, 0, 1, kRopeDim, out + record.nope_dim() / math.dims_per_word);
 }
 
-// The record of a valid `slot` as bf16 key, d_qk elements, every NaN of them 0x7fc0.
+// The same as bf16, every NaN of them 0x7fc0.
 inline void read_record(const Isa& isa, const View<3>& cache, CacheFormat format, int64_t slot,
                         uint16_t* out) {
-  const void* address = record_address(cache, format, slot);
   if (format == CacheFormat::kBFloat16) {
-    isa.copy_bfloat16(static_cast<const uint16_t*>(address), out, cache.size[2]);
+    isa.copy_bfloat16(record_address(cache, format, slot), out, cache.size[2]);
     return;
   }
-  const uint8_t* record = static_cast<const uint8_t*>(address);
-  uint16_t rope[kRopeDim];  // nothing aligns it in the record
-  if (format == CacheFormat::kV32) {
-    float scales[V32::kGroups];
-    std::memcpy(scales, record + V32::kScaleOffset, sizeof scales);
-    for (int g = 0; g < V32::kGroups; ++g) {
-      isa.dequantize_bf16(record + g * V32::kGroupDim, scales[g], out + g * V32::kGroupDim,
-                          V32::kGroupDim);
-    }
-    std::memcpy(rope, record + V32::kRopeOffset, sizeof rope);
-    isa.copy_bfloat16(rope, out + V32::kNopeDim, kRopeDim);
-  } else {
-    const uint8_t* scales = v4_scales(cache, record, slot);
-    for (int g = 0; g < V4::kGroups; ++g) {
-      isa.dequantize_bf16(record + g * V4::kGroupDim, ue8m0_to_float(scales[g]),
-                          out + g * V4::kGroupDim, V4::kGroupDim);
-    }
-    std::memcpy(rope, record + V4::kRopeOffset, sizeof rope);
-    isa.copy_bfloat16(rope, out + V4::kNopeDim, kRopeDim);
-  }
+  const Fp8Record record = fp8_record(cache, format, slot);
+  isa.dequantize_bf16(record.codes, record.scales, record.groups, record.group_dim, out);
+  isa.copy_bfloat16(record.rope, out + record.nope_dim(), kRopeDim);
 }
 
 }  // namespace dsa::cpu

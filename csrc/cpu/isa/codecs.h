@@ -32,26 +32,23 @@ inline uint32_t round_to_bfloat16(uint32_t u) {
   return (u & 0x7fffffff) > 0x7f800000 ? 0x7fc0 : rounded;
 }
 
-void dequantize(const uint8_t* in, float scale, float* out, int64_t n) {
-  uint32_t* o = reinterpret_cast<uint32_t*>(out);
-  for (int64_t i = 0; i < n; ++i) {
-    union {
-      uint32_t u;
-      float f;
-    } x;
-    x.u = float8_bits(in[i]);
-    x.f *= scale;
-    o[i] = round_to_bfloat16(x.u) << 16;
-  }
-}
-
 void to_bfloat16(const float* in, uint16_t* out, int64_t n) {
   const uint32_t* u = reinterpret_cast<const uint32_t*>(in);
   for (int64_t i = 0; i < n; ++i) out[i] = static_cast<uint16_t>(round_to_bfloat16(u[i]));
 }
 
-void copy_bfloat16(const uint16_t* in, uint16_t* out, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) out[i] = (in[i] & 0x7fff) > 0x7f80 ? 0x7fc0 : in[i];
+void copy_bfloat16(const void* from, void* to, int64_t n) {
+  typedef uint16_t Bits __attribute__((vector_size(DSA_VECTOR_BYTES)));
+  typedef uint16_t BitsU __attribute__((vector_size(DSA_VECTOR_BYTES), aligned(1), may_alias));
+  typedef uint16_t BitU __attribute__((aligned(1), may_alias));
+  const BitU* in = static_cast<const BitU*>(from);
+  BitU* out = static_cast<BitU*>(to);
+  int64_t i = 0;
+  for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
+    const Bits x = *reinterpret_cast<const BitsU*>(in + i);
+    *reinterpret_cast<BitsU*>(out + i) = (x & 0x7fff) > 0x7f80 ? Bits{} + 0x7fc0 : x;
+  }
+  for (; i < n; ++i) out[i] = (in[i] & 0x7fff) > 0x7f80 ? 0x7fc0 : in[i];
 }
 
 // memcpy whose whole cache lines go around the caches.
@@ -91,8 +88,14 @@ void load_bf16_fp32(const uint16_t* in, int64_t stride, int rows, int n, uint32_
     for (int i = 0; i < n; ++i) out[i] = static_cast<uint32_t>(in[i]) << 16;
 }
 
-void dequantize_fp32(const uint8_t* in, float scale, int n, uint32_t* out) {
-  dequantize(in, scale, reinterpret_cast<float*>(out), n);
+// The bits of bf16(code * scale), not yet shifted into a float's place.
+inline uint32_t dequantized(uint8_t code, float scale) {
+  return round_to_bfloat16(float_to_bits(bits_to_float(float8_bits(code)) * scale));
+}
+
+void dequantize_fp32(const uint8_t* in, const float* scales, int groups, int n, uint32_t* out) {
+  for (int g = 0; g < groups; ++g, in += n, out += n)
+    for (int i = 0; i < n; ++i) out[i] = dequantized(in[i], scales[g]) << 16;
 }
 
 #if defined(__AVX512BF16__)
@@ -167,31 +170,15 @@ inline __m512i scale_bf16(__m512i x, __m512 scale) {
   return (__m512i)_mm512_cvtne2ps_pbh(second, first);
 }
 
-void dequantize_bf16(const uint8_t* in, float scale, int n, uint32_t* out) {
-  const __m512 s = _mm512_set1_ps(scale);
-  int i = 0;
-  for (; i + 64 <= n; i += 64) {
-    const Bf16x64 x = fp8_to_bf16(_mm512_loadu_si512(in + i));
-    _mm512_storeu_si512(out + i / 2, scale_bf16(x.first, s));
-    _mm512_storeu_si512(out + i / 2 + 16, scale_bf16(x.second, s));
-  }
-  for (; i < n; ++i) {
-    const float x = bits_to_float(float8_bits(in[i])) * scale;
-    reinterpret_cast<uint16_t*>(out)[i] =
-        static_cast<uint16_t>(round_to_bfloat16(float_to_bits(x)));
-  }
-}
-#endif
-
-#if defined(__AVX512BF16__)
-// Where code * scale is a bf16 for each code: scale is a power of two and no product is subnormal
-// or infinite. False, and out is undefined, for another scale or a NaN code.
-inline bool shift_to_bf16(const uint8_t* in, float scale, uint16_t* out, int n) {
-  const uint32_t exponent = float_to_bits(scale) >> 23;  // of a negative one, too large
-  if ((float_to_bits(scale) & 0x7fffff) != 0 || exponent < 10 || exponent > 246) return false;
-  const __m512i shift = _mm512_set1_epi16(static_cast<int16_t>((exponent - 127) << 7));
+// Codes times a scale whose products are all normal; false, and out is undefined, where a code is
+// NaN. A power of two is added to the exponents.
+template <bool PowerOfTwo>
+inline bool dequantize_group(const uint8_t* in, float scale, int n, uint16_t* out) {
+  const int exponent = static_cast<int>(float_to_bits(scale) >> 23) - 127;
+  const __m512i shift = _mm512_set1_epi16(static_cast<int16_t>(exponent * 128));
   const __m512i magnitude = _mm512_set1_epi16(0x7fff), nan = _mm512_set1_epi8(0x7f);
-  const auto shifted = [&](__m512i x) {
+  const auto scaled = [&](__m512i x) {
+    if (!PowerOfTwo) return scale_bf16(x, _mm512_set1_ps(scale));
     return _mm512_mask_add_epi16(x, _mm512_test_epi16_mask(x, magnitude), x, shift);
   };
   __mmask64 nans = 0;
@@ -199,28 +186,33 @@ inline bool shift_to_bf16(const uint8_t* in, float scale, uint16_t* out, int n) 
     const __m512i codes = _mm512_loadu_si512(in + i);
     nans |= _mm512_cmpeq_epi8_mask(_mm512_and_si512(codes, nan), nan);
     const Bf16x64 x = fp8_to_bf16(codes);
-    _mm512_storeu_si512(out + i, shifted(x.first));
-    _mm512_storeu_si512(out + i + 32, shifted(x.second));
+    _mm512_storeu_si512(out + i, scaled(x.first));
+    _mm512_storeu_si512(out + i + 32, scaled(x.second));
   }
   return nans == 0;
 }
 #endif
 
-// See Isa::dequantize_bf16; n is a multiple of 64.
-void dequantize_to_bf16(const uint8_t* in, float scale, uint16_t* out, int n) {
+// See Isa::dequantize_bf16.
+void dequantize_bf16(const uint8_t* in, const float* scales, int groups, int n, uint16_t* out) {
+  for (int g = 0; g < groups; ++g, in += n, out += n) {
 #if defined(__AVX512BF16__)
-  if (shift_to_bf16(in, scale, out, n)) return;
+    const uint32_t bits = float_to_bits(scales[g]), exponent = bits >> 23;  // large if negative
+    const bool normal = exponent >= 10 && exponent <= 246;  // so are products with 2^-9 and 448
+    if (normal && (bits & 0x7fffff) == 0 && dequantize_group<true>(in, scales[g], n, out)) continue;
+    if (normal && (bits & 0x7fffff) != 0 && dequantize_group<false>(in, scales[g], n, out))
+      continue;
 #endif
-  for (int i = 0; i < n; ++i) {
-    union {
-      uint32_t u;
-      float f;
-    } x;
-    x.u = float8_bits(in[i]);
-    x.f *= scale;
-    out[i] = static_cast<uint16_t>(round_to_bfloat16(x.u));
+    for (int i = 0; i < n; ++i) out[i] = static_cast<uint16_t>(dequantized(in[i], scales[g]));
   }
 }
+
+#if defined(__AVX512BF16__)
+void dequantize_words_bf16(const uint8_t* in, const float* scales, int groups, int n,
+                           uint32_t* out) {
+  dequantize_bf16(in, scales, groups, n, reinterpret_cast<uint16_t*>(out));
+}
+#endif
 
 }  // namespace
 }  // namespace dsa::cpu::DSA_ISA_NAMESPACE

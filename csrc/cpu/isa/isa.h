@@ -32,8 +32,8 @@ struct Arithmetic {
   // rows x n elements, rows `stride` apart -> rows of n / dims_per_word words, packed.
   void (*load_fp8)(const uint8_t* in, int64_t stride, int rows, int n, uint32_t* out);
   void (*load_bf16)(const uint16_t* in, int64_t stride, int rows, int n, uint32_t* out);
-  // bf16 round-to-nearest of code * scale; n is even; dims in their order.
-  void (*dequantize)(const uint8_t* in, float scale, int n, uint32_t* out);
+  // As Isa::dequantize_bf16, to words.
+  void (*dequantize)(const uint8_t* in, const float* scales, int groups, int n, uint32_t* out);
 
   // Value words of the first `dims` dims of a key tile as gemm takes them, [ceil(num_keys /
   // dims_per_word), dims]; null where the keys, [num_keys, key_words], already are that.
@@ -67,17 +67,29 @@ struct SelectPasses {
                   int64_t limit, int32_t* out);
 };
 
-// What a row goes through before it is quantised; each step where its pointer is set. Every step's
-// result is rounded to the row's dtype.
+// What rows go through before they are quantised. Every step's result is rounded to their dtype.
 struct RowSteps {
-  const float* norm_weight = nullptr;  // [n]; NaN only as 0x7fc00000
+  const float* norm_weight = nullptr;  // [n], or no LayerNorm; NaN only as 0x7fc00000
   const float* norm_bias = nullptr;
   float norm_eps = 0.0f;
-  const float* cos_sin = nullptr;  // [rope_dim]: cosines, then sines
-  int rope_dim = 0;
+  int rope_dim = 0;  // 0: no RoPE
   bool interleaved = false;
   bool hadamard = false;
   bool ue8m0 = true;  // the scale is a power of two
+
+  bool any() const { return norm_weight != nullptr || rope_dim != 0 || hadamard; }
+};
+
+// Rows of n = 64 or 128 elements; codes and scales are contiguous.
+template <class T>
+struct QuantizeRows {
+  const T* in;
+  int64_t stride;  // of in
+  int count, n;
+  // With RoPE, each row's rope_dim / 2 cosines, then sines; null: all codes and the scale are NaN.
+  const float* const* cos_sin;
+  uint8_t* codes;
+  float* scales;
 };
 
 struct Isa {
@@ -90,17 +102,15 @@ struct Isa {
   // Conversions to and from float of n elements.
   void (*from_bfloat16)(const uint16_t* in, float* out, int64_t n);
   void (*from_float8)(const uint8_t* in, float* out, int64_t n);
-  // Dequantised key: bf16 round-to-nearest of code * scale, as float.
-  void (*dequantize)(const uint8_t* in, float scale, float* out, int64_t n);
   void (*to_bfloat16)(const float* in, uint16_t* out, int64_t n);
-  // Every NaN becomes 0x7fc0.
-  void (*copy_bfloat16)(const uint16_t* in, uint16_t* out, int64_t n);
+  // Every NaN becomes 0x7fc0; neither side need be aligned.
+  void (*copy_bfloat16)(const void* in, void* out, int64_t n);
 
-  // n = 64 or 128 elements -> n codes and their scale, which is returned.
-  float (*quantize_bf16)(const RowSteps& steps, const uint16_t* in, int n, uint8_t* codes);
-  float (*quantize_fp32)(const RowSteps& steps, const float* in, int n, uint8_t* codes);
-  // bf16 round-to-nearest of code * scale; every NaN is 0x7fc0.
-  void (*dequantize_bf16)(const uint8_t* in, float scale, uint16_t* out, int n);
+  void (*quantize_bf16)(const RowSteps& steps, const QuantizeRows<uint16_t>& rows);
+  void (*quantize_fp32)(const RowSteps& steps, const QuantizeRows<float>& rows);
+  // bf16 round-to-nearest of code * scale, for groups of n = 64 or 128 codes with a scale each;
+  // every NaN is 0x7fc0.
+  void (*dequantize_bf16)(const uint8_t* in, const float* scales, int groups, int n, uint16_t* out);
   // memcpy whose whole cache lines go around the caches; finish_streams() (stream.h) must follow.
   void (*stream)(const void* from, void* to, int64_t bytes);
 

@@ -96,7 +96,7 @@ DSA_INLINE void rotate_interleaved(const float* cos_sin, Row<N>& x) {
 
 // RoPE of any width: rope_dim / 2 cosines, then as many sines.
 template <class T, int N>
-__attribute__((noinline)) void rotate_any(const RowSteps& steps, Row<N>& x) {
+__attribute__((noinline)) void rotate_any(const RowSteps& steps, const float* cos_sin, Row<N>& x) {
   float values[N];
   for (int i = 0; i < Row<N>::kVectors; ++i) store(values + i * kLanes, x.v[i]);
   const int half = steps.rope_dim / 2;
@@ -105,7 +105,7 @@ __attribute__((noinline)) void rotate_any(const RowSteps& steps, Row<N>& x) {
   for (int i = 0; i < half; ++i) {
     float& first = values[i * step];
     float& second = values[i * step + partner];
-    const float cos = plain(steps.cos_sin[i]), sin = plain(steps.cos_sin[half + i]);
+    const float cos = plain(cos_sin[i]), sin = plain(cos_sin[half + i]);
     const float rotated = first * cos - second * sin;
     second = second * cos + first * sin;
     first = rotated;
@@ -115,15 +115,15 @@ __attribute__((noinline)) void rotate_any(const RowSteps& steps, Row<N>& x) {
 }
 
 template <class T, int N>
-DSA_INLINE void rotate(const RowSteps& steps, Row<N>& x) {
+DSA_INLINE void rotate(const RowSteps& steps, const float* cos_sin, Row<N>& x) {
   if (steps.rope_dim != kRopeFast) {
-    rotate_any<T>(steps, x);
+    rotate_any<T>(steps, cos_sin, x);
     return;
   }
   if (steps.interleaved) {
-    rotate_interleaved(steps.cos_sin, x);
+    rotate_interleaved(cos_sin, x);
   } else {
-    rotate_neox(steps.cos_sin, x);
+    rotate_neox(cos_sin, x);
   }
   round_row<T>(x, kRopeFast / kLanes);
 }
@@ -160,27 +160,94 @@ DSA_INLINE void hadamard(Row<N>& x) {
   for (int i = 0; i < Row<N>::kVectors; ++i) x.v[i] *= kScale;
 }
 
+// Rows come from memory one after the other; hardware alone does not read far enough ahead.
+constexpr int64_t kAheadBytes = 10 << 10;
+
 template <int N, class T>
-DSA_INLINE float prepare_and_quantize(const RowSteps& steps, const T* in, uint8_t* codes) {
-  Row<N> x;
-  load_row(in, x);
+DSA_INLINE void prefetch_row(const T* in) {
+  const char* ahead = reinterpret_cast<const char*>(in) + kAheadBytes;
+#pragma GCC unroll 8
+  for (size_t b = 0; b < N * sizeof(T); b += 64) __builtin_prefetch(ahead + b);
+}
+
+// K rows together, step by step: each step of a row waits long for the one before.
+template <int N, int K, class T>
+DSA_INLINE void prepare_and_quantize(const RowSteps& steps, const QuantizeRows<T>& rows,
+                                     int first) {
+  Row<N> x[K];
+  const auto each = [](auto step) __attribute__((always_inline)) {
+#pragma GCC unroll 2
+    for (int k = 0; k < K; ++k) step(k);
+  };
+  each([&](int k) __attribute__((always_inline)) {
+    const T* in = rows.in + (first + k) * rows.stride;
+    prefetch_row<N>(in);
+    load_row(in, x[k]);
+  });
   if (steps.norm_weight != nullptr) {
-    layer_norm(steps, x);
-    round_row<T>(x);
+    each([&](int k) __attribute__((always_inline)) {
+      layer_norm(steps, x[k]);
+      round_row<T>(x[k]);
+    });
   }
-  if (steps.cos_sin != nullptr) rotate<T>(steps, x);
+  if (steps.rope_dim != 0) {
+    each([&](int k) __attribute__((always_inline)) {
+      const float* cos_sin = rows.cos_sin[first + k];
+      if (cos_sin != nullptr) rotate<T>(steps, cos_sin, x[k]);
+    });
+  }
   if (steps.hadamard) {
-    hadamard(x);
-    round_row<T>(x);
+    each([&](int k) __attribute__((always_inline)) {
+      hadamard(x[k]);
+      round_row<T>(x[k]);
+    });
   }
-  return quantize_row(x, steps.ue8m0, codes);
+  each([&](int k) __attribute__((always_inline)) {
+    uint8_t* codes = rows.codes + int64_t{first + k} * N;
+    float& scale = rows.scales[first + k];
+    if (steps.rope_dim != 0 && rows.cos_sin[first + k] == nullptr) {
+      __builtin_memset(codes, 0x7f, N);
+      scale = __builtin_nanf("");
+      return;
+    }
+#if DSA_VECTOR_BYTES == 64
+    if (sizeof(T) == 2 && steps.ue8m0) {
+      scale = quantize_bits(bfloat16_bits(x[k]), codes);
+      return;
+    }
+#endif
+    scale = quantize_row(x[k], steps.ue8m0, codes);
+  });
+}
+
+template <int N, class T>
+void quantize_rows(const RowSteps& steps, const QuantizeRows<T>& rows) {
+#if DSA_VECTOR_BYTES == 64
+  if constexpr (sizeof(T) == 2) {
+    if (steps.ue8m0 && !steps.any()) {
+      for (int i = 0; i < rows.count; ++i) {
+        const T* in = rows.in + i * rows.stride;
+        prefetch_row<N>(in);
+        rows.scales[i] = quantize_bits(load_bits<N>(in), rows.codes + int64_t{i} * N);
+      }
+      return;
+    }
+  }
+#endif
+  constexpr int K = DSA_VECTOR_BYTES == 64 ? 2 : 1;  // what the registers hold
+  int i = 0;
+  for (; i + K <= rows.count; i += K) prepare_and_quantize<N, K>(steps, rows, i);
+  for (; i < rows.count; ++i) prepare_and_quantize<N, 1>(steps, rows, i);
 }
 
 // See Isa::quantize_bf16, quantize_fp32.
 template <class T>
-float quantize(const RowSteps& steps, const T* in, int n, uint8_t* codes) {
-  return n == 64 ? prepare_and_quantize<64>(steps, in, codes)
-                 : prepare_and_quantize<128>(steps, in, codes);
+void quantize(const RowSteps& steps, const QuantizeRows<T>& rows) {
+  if (rows.n == 64) {
+    quantize_rows<64>(steps, rows);
+  } else {
+    quantize_rows<128>(steps, rows);
+  }
 }
 
 }  // namespace

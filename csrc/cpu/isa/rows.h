@@ -38,13 +38,19 @@ DSA_INLINE VecF floats(VecU v) {
   return reinterpret_cast<VecF>(v);
 }
 
+// A vector of bfloat16 as float.
+DSA_INLINE VecF widen(const uint16_t* in) {
+#if DSA_VECTOR_BYTES == 64  // GCC 12 halves the conversion of its generic vectors
+  return floats((VecU)_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)in)) << 16);
+#else
+  return floats(__builtin_convertvector(Half(*reinterpret_cast<const HalfU*>(in)), VecU) << 16);
+#endif
+}
+
 template <int N>
 DSA_INLINE void load_row(const uint16_t* in, Row<N>& x) {
 #pragma GCC unroll 32
-  for (int i = 0; i < Row<N>::kVectors; ++i) {
-    const Half half = *reinterpret_cast<const HalfU*>(in + i * kLanes);
-    x.v[i] = floats(__builtin_convertvector(half, VecU) << 16);
-  }
+  for (int i = 0; i < Row<N>::kVectors; ++i) x.v[i] = widen(in + i * kLanes);
 }
 
 template <int N>
