@@ -44,6 +44,8 @@ struct ScoreShape {
   int lanes() const { return isa.padded(num_heads); }
   int words() const { return head_dim / math.dims_per_word; }
   int64_t row_words() const { return int64_t{words()} * lanes(); }
+  // Few rows soon need the next keys from memory: short tiles spread what they ask for.
+  int key_tile(int rows) const { return rows >= 4 ? kKeyTile : num_heads <= isa.lanes ? 24 : 12; }
   int row_block() const {
     return static_cast<int>(std::clamp<int64_t>(kBlockWords / row_words(), 1, kMaxRowBlock));
   }
@@ -88,8 +90,9 @@ void score_chunk(const ScoreShape& shape, const ScoreRow* rows, int num_rows, in
 
   float scales[kKeyTile], narrow[kKeyTile];
   bool exists[kKeyTile];
-  for (int64_t tile = first; tile < last; tile += kKeyTile) {
-    const int count = static_cast<int>(std::min<int64_t>(kKeyTile, last - tile));
+  const int tile_keys = shape.key_tile(num_rows);
+  for (int64_t tile = first; tile < last; tile += tile_keys) {
+    const int count = static_cast<int>(std::min<int64_t>(tile_keys, last - tile));
     load_keys(tile, count, keys, scales, exists);
     for (int r = 0; r < num_rows; ++r) {
       const int64_t from = std::max(tile, rows[r].keys.start);

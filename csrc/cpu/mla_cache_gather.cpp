@@ -6,10 +6,12 @@
 #include "gather.h"
 #include "mla_record.h"
 #include "ops.h"
+#include "prefetch.h"
 
 namespace dsa::cpu {
 
 void mla_cache_gather(const MlaCacheGatherParams& p) {
+  constexpr int kAhead = 4;  // records
   constexpr int kMaxKeyDim = kValueDim + kRopeDim;
   const Isa& isa = current_isa();
   const int64_t d_qk = p.out.size[1];
@@ -29,9 +31,8 @@ void mla_cache_gather(const MlaCacheGatherParams& p) {
           to = out.place(to, rows.row_bytes);
           uint16_t narrow[kMaxKeyDim];
           uint16_t* key = widens ? narrow : static_cast<uint16_t*>(to);
-          const int64_t ahead = slot + i + kPrefetchRows;
-          if (slot >= 0 && i + kPrefetchRows < count) {
-            prefetch(record_address(p.cache, p.format, ahead), record_bytes);
+          if (slot >= 0 && i + kAhead < count) {
+            prefetch(record_address(p.cache, p.format, slot + i + kAhead), record_bytes);
           }
           if (slot < 0) {
             std::memset(key, 0, d_qk * sizeof *key);

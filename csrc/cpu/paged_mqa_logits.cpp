@@ -6,6 +6,7 @@
 #include "ops.h"
 #include "paging.h"
 #include "parallel.h"
+#include "prefetch.h"
 
 namespace dsa::cpu {
 
@@ -51,7 +52,18 @@ void paged_mqa_logits(const PagedMqaLogitsParams& p) {
                  0};
     }
     const RequestPages pages(p.block_table, b, p.cache.size[0], p.cache.size[1]);
+    const auto prefetch_keys = [&](int64_t first, int64_t n) {
+      for (int64_t i = 0, run; i < n; i += run) {
+        const int64_t slot = pages.slot(first + i);
+        run = std::min(n - i, pages.rest_of_page(first + i));
+        if (slot < 0) continue;
+        const uint8_t* codes = index_codes(p.cache, slot);
+        if (slot % p.cache.size[1] == 0) touch(codes, p.cache.size[1] * p.cache.size[2]);
+        prefetch(codes, run * shape.head_dim);
+      }
+    };
     const auto load_keys = [&](int64_t first, int n, uint32_t* words, float* scales, bool* exists) {
+      prefetch_keys(first + n, n);
       for (int i = 0, run; i < n; i += run, words += run * shape.words()) {
         const int64_t slot = pages.slot(first + i);  // and its page's next slots
         run = static_cast<int>(std::min<int64_t>(n - i, pages.rest_of_page(first + i)));

@@ -6,6 +6,7 @@
 #include "convert.h"
 #include "mla_record.h"
 #include "parallel.h"
+#include "prefetch.h"
 #include "scratch.h"
 #include "words.h"
 
@@ -72,17 +73,16 @@ class KeyList {
     }
   }
 
-  void prefetch(int64_t i) const {
+  // Where key i lies, but for the scales of v4.
+  const void* address(int64_t i) const {
     const KeySource& source = source_of(i);
-    const View<3>& cache = source.cache;
-    const void* address =
-        source.kv ? advance(source.kv.data, source.kv.dtype, positions_[i] * source.kv.stride[0])
-                  : record_address(cache, source.format, positions_[i]);
-    const int64_t bytes = source.kv ? query_.d_qk * element_size(source.kv.dtype)
-                                    : cache.size[2] * element_size(cache.dtype);
-    for (int64_t b = 0; b < bytes; b += 64) {
-      __builtin_prefetch(static_cast<const char*>(address) + b, 0, 2);
-    }
+    return source.kv ? advance(source.kv.data, source.kv.dtype, positions_[i] * source.kv.stride[0])
+                     : record_address(source.cache, source.format, positions_[i]);
+  }
+  int64_t bytes(int64_t i) const {
+    const KeySource& source = source_of(i);
+    return source.kv ? query_.d_qk * element_size(source.kv.dtype)
+                     : source.cache.size[2] * element_size(source.cache.dtype);
   }
 
  private:
@@ -118,33 +118,48 @@ class HeadGroup {
     std::fill_n(state.max, lanes_, -INFINITY);
     std::fill_n(state.sum, lanes_, 0.0f);
     if (begin >= end) std::fill_n(state.out, int64_t{heads_} * kValueDim, 0.0f);
+    touch_keys(begin, std::min(begin + kKeyTile, end));
     for (int64_t tile = begin; tile < end; tile += kKeyTile) {
       const int count = static_cast<int>(std::min<int64_t>(kKeyTile, end - tile));
-      for (int i = 0; i < count; ++i) {
-        if (tile + i + kKeyTile < keys_.size()) keys_.prefetch(tile + i + kKeyTile);
-        keys_.load(math_, tile + i, key_words_ + i * words_);
-      }
-      absorb_tile(count, tile == begin, state);
+      touch_keys(tile + kKeyTile, std::min(tile + 2 * kKeyTile, keys_.size()));
+      for (int i = 0; i < count; i += block_) load_and_score(tile, i, std::min(block_, count - i));
+      absorb_scores(count, tile == begin, state);
     }
   }
 
  private:
-  void absorb_tile(int count, bool first, const State& state) {
-    math_.gemm(key_words_, words_, 1, q_, lanes_, scores_, lanes_, count, lanes_, words_, false);
+  void touch_keys(int64_t begin, int64_t end) const {
+    for (int64_t i = begin; i < end; ++i) touch(keys_.address(i), 1);
+  }
+
+  // Keys [i, i + n) of a tile: their scores, and their values if those have a form of their own.
+  void load_and_score(int64_t tile, int i, int n) {
+    uint32_t* keys = pairs_values() ? key_words_ : key_words_ + i * words_;
+    for (int k = 0; k < n; ++k) {
+      const int64_t key = tile + i + k, ahead = key + kKeyTile;
+      if (ahead < keys_.size()) prefetch(keys_.address(ahead), keys_.bytes(ahead));
+      keys_.load(math_, key, keys + k * words_);
+    }
+    math_.gemm(keys, words_, 1, q_, lanes_, scores_ + int64_t{i} * lanes_, lanes_, n, lanes_,
+               words_, false);
+    if (pairs_values()) {
+      math_.pair_values(keys, words_, n, kValueDim, values_ + i / 2 * kValueDim);
+    }
+  }
+
+  void absorb_scores(int count, bool first, const State& state) {
     math_.softmax(scores_, count, lanes_, query_.sm_scale, state.max, state.sum, alpha_, p_);
     for (int h = 0; h < heads_ && !first; ++h) {
       if (alpha_[h] == 1.0f) continue;
       isa_.scale(state.out + int64_t{h} * kValueDim, alpha_[h], kValueDim);
     }
-    const uint32_t* values = key_words_;
-    if (math_.pair_values != nullptr) {
-      math_.pair_values(key_words_, words_, count, kValueDim, values_);
-      values = values_;
-    }
+    const uint32_t* values = pairs_values() ? values_ : key_words_;
     const int rows = (count + math_.dims_per_word - 1) / math_.dims_per_word;
-    math_.gemm(p_, 1, lanes_, values, math_.pair_values != nullptr ? kValueDim : words_, state.out,
-               kValueDim, heads_, kValueDim, rows, !first);
+    math_.gemm(p_, 1, lanes_, values, pairs_values() ? kValueDim : words_, state.out, kValueDim,
+               heads_, kValueDim, rows, !first);
   }
+
+  bool pairs_values() const { return math_.pair_values != nullptr; }
 
   const Isa& isa_ = current_isa();
   const AttendQuery& query_;
@@ -152,6 +167,9 @@ class HeadGroup {
   const Arithmetic& math_ = arithmetic_for(isa_, query_.dtype, query_.d_qk);
   const int heads_, lanes_;
   const int words_ = query_.d_qk / math_.dims_per_word;
+  // Keys that are scored at once. Few heads leave room in the L1 cache for as many as they reuse;
+  // many would read their q too often.
+  const int block_ = heads_ <= 32 ? 24 : kKeyTile;
   uint32_t* q_;          // [words, lanes]
   uint32_t* key_words_;  // [kKeyTile, words]
   uint32_t* values_;     // [kKeyTile / dims_per_word, 512]

@@ -24,14 +24,6 @@ inline void finish_streams() {
 #endif
 }
 
-// Asks for bytes that will be read soon, into the second-level cache: the hardware's own
-// prefetching stops at pages of 4 KiB, and falls behind where records do not fill lines.
-inline void prefetch(const void* from, int64_t bytes) {
-  const char* p = static_cast<const char*>(from);
-  for (int64_t b = 0; b < bytes; b += 64) __builtin_prefetch(p + b, 0, 2);
-}
-constexpr int kPrefetchRows = 4;  // how far ahead the moves of whole records read
-
 // Collects pieces that belong at consecutive addresses, and streams them in whole cache lines.
 class StreamWriter {
  public:

@@ -62,10 +62,11 @@ class Bracket {
 };
 
 // Which entries to look at first, by a sample.
-constexpr int kMaxSample = 4096;
+constexpr int kMaxSample = 2048;
 
+// No more than pay for themselves: of a row in memory, each costs a cache line by itself.
 int sample_size(int64_t n) {
-  return n < 16384 ? 1024 : n < 524288 ? 2048 : kMaxSample;
+  return n < 524288 ? 1024 : kMaxSample;
 }
 
 // One entry of every n / size, at an offset that is no function of the position modulo anything
@@ -175,8 +176,8 @@ class RowSelector {
   // Room for what a good guess collects, several times over.
   void reserve(int64_t n) {
     capacity_ = 4 * k_ + 4096 + n / 128;
-    values_ = value_scratch_.take(capacity_ + kMaxLanes);
-    indices_ = index_scratch_.take(capacity_ + kMaxLanes);
+    values_ = value_scratch_.take(capacity_ + kCollectSlack);
+    indices_ = index_scratch_.take(capacity_ + kCollectSlack);
   }
 
   int64_t collect(const float* x, int64_t n, int64_t key) {

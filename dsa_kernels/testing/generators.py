@@ -42,7 +42,7 @@ def hostile_rows(n: int, generator: torch.Generator) -> Iterator[tuple[str, torc
 
 def sampled_places(n: int, *, retry: bool = False) -> torch.Tensor:
     """Where the CPU's topk_indices samples a row of n scores (csrc/cpu/topk_indices.cpp)."""
-    size = 1024 if n < 16384 else 2048 if n < 524288 else 4096
+    size = 1024 if n < 524288 else 2048
     stride = n // size
     mask = min(1 << (max(stride, 1).bit_length() - 1), 65536) - 1
     i = torch.arange(size)

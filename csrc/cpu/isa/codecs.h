@@ -154,10 +154,8 @@ void load_fp8_bf16(const uint8_t* in, int64_t stride, int rows, int n, uint32_t*
 }
 
 void load_bf16_bf16(const uint16_t* in, int64_t stride, int rows, int n, uint32_t* out) {
-  for (int r = 0; r < rows; ++r, in += stride) {
-    uint16_t* o = reinterpret_cast<uint16_t*>(out) + int64_t{r} * n;
-    for (int i = 0; i < n; ++i) o[i] = in[i];
-  }
+  uint16_t* to = reinterpret_cast<uint16_t*>(out);
+  for (int r = 0; r < rows; ++r, in += stride, to += n) __builtin_memcpy(to, in, n * sizeof *in);
 }
 
 // bf16 times a float, rounded to bf16.

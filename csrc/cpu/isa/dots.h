@@ -35,18 +35,46 @@ struct Bf16 {
 };
 #endif
 
+// Addresses of M rows of a from few registers: one for every eight rows, and multiples of the
+// stride, which x86 scales by 2 and 4. Left alone, compilers keep an offset for each row, in
+// memory.
+template <int M>
+struct RowPointers {
+  static constexpr int kGroup = 8;
+  const char* first[(M + kGroup - 1) / kGroup];
+  int64_t by1, by3, by5, by7;
+
+  RowPointers(const uint32_t* a, int64_t row) {
+    by1 = row * static_cast<int64_t>(sizeof *a), by3 = 3 * by1, by5 = 5 * by1, by7 = 7 * by1;
+    for (int i = 0; i < M; i += kGroup) {
+      first[i / kGroup] = reinterpret_cast<const char*>(a + i * row);
+    }
+#if defined(__x86_64__)
+    asm("" : "+r"(by1), "+r"(by3), "+r"(by5), "+r"(by7));  // unrelated, as far as it knows
+#endif
+  }
+  void advance(int64_t words) {
+    for (const char*& p : first) p += words * static_cast<int64_t>(sizeof(uint32_t));
+  }
+  uint32_t word(int i) const {
+    const int64_t by[kGroup] = {0, by1, 2 * by1, by3, 4 * by1, by5, 2 * by3, by7};
+    return *reinterpret_cast<const uint32_t*>(first[i / kGroup] + by[i % kGroup]);
+  }
+};
+
 // acc[i][v] += a[i, :] . b[:, v]
 template <class Unit, int M, int V>
 inline __attribute__((always_inline)) void accumulate(VecF (&acc)[M][V], const uint32_t* a,
                                                       int64_t a_row, int64_t a_col,
                                                       const uint32_t* b, int64_t b_row, int words) {
-  for (int x = 0; x < words; ++x, a += a_col, b += b_row) {
+  RowPointers<M> rows(a, a_row);
+  for (int x = 0; x < words; ++x, rows.advance(a_col), b += b_row) {
     VecI row[V];
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) row[v] = load(b + v * kLanes);
 #pragma GCC unroll 24
     for (int i = 0; i < M; ++i) {
-      const VecI ai = splat(a[i * a_row]);
+      const VecI ai = splat(rows.word(i));
 #pragma GCC unroll 4
       for (int v = 0; v < V; ++v) acc[i][v] = Unit::multiply_add(ai, row[v], acc[i][v]);
     }

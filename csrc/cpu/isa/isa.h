@@ -49,6 +49,7 @@ struct Arithmetic {
 // Passes over n floats for topk_indices.cpp. Comparisons are ordered: -0 equals +0, and NaN is
 // below every threshold.
 constexpr int kPivots = 3;
+constexpr int kCollectSlack = 68;
 
 struct SelectPasses {
   // How many are >= pivot; and that for kPivots pivots in one pass.
@@ -56,7 +57,7 @@ struct SelectPasses {
   void (*count_each)(const float* x, int64_t n, const float* pivots, int64_t* counts);
 
   // Values and indices of those >= threshold, in order. Stops once there are more than `capacity`;
-  // both outputs have room for capacity + kMaxLanes. Returns how many there are.
+  // both outputs have room for capacity + kCollectSlack. Returns how many there are.
   int64_t (*collect)(const float* x, int64_t n, float threshold, int64_t capacity, float* values,
                      int32_t* indices);
 

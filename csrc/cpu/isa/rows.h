@@ -6,17 +6,6 @@
 namespace dsa::cpu::DSA_ISA_NAMESPACE {
 namespace {
 
-// F(0), F(1), ..., one for each lane.
-#if DSA_VECTOR_BYTES == 64
-#define DSA_EACH_LANE(F)                                                                         \
-  F(0), F(1), F(2), F(3), F(4), F(5), F(6), F(7), F(8), F(9), F(10), F(11), F(12), F(13), F(14), \
-      F(15)
-#elif DSA_VECTOR_BYTES == 32
-#define DSA_EACH_LANE(F) F(0), F(1), F(2), F(3), F(4), F(5), F(6), F(7)
-#else
-#define DSA_EACH_LANE(F) F(0), F(1), F(2), F(3)
-#endif
-
 #define DSA_INLINE inline __attribute__((always_inline))
 
 typedef uint32_t VecU __attribute__((vector_size(DSA_VECTOR_BYTES)));

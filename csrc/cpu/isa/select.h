@@ -8,7 +8,7 @@ namespace dsa::cpu::DSA_ISA_NAMESPACE {
 namespace {
 
 // A step of collect and emit_selected: kStep entries at a time, bit i of a mask standing for entry
-// i. `put` stores the entries of the mask side by side, and may store up to kStep of them.
+// i. `put` stores the ids of the mask's entries side by side, and may store up to kStep of them.
 #if DSA_VECTOR_BYTES == 64
 constexpr int kStep = 16;
 typedef VecF Step;
@@ -27,9 +27,6 @@ inline uint32_t is_nan(Step x) {
   return _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
 }
 // Compressed in the register: vpcompressd to memory is microcoded on Zen 4.
-inline void put(float* out, uint32_t mask, Step x) {
-  store(out, _mm512_maskz_compress_ps(static_cast<__mmask16>(mask), x));
-}
 inline void put(int32_t* out, uint32_t mask, StepIds ids) {
   _mm512_storeu_si512(out, _mm512_maskz_compress_epi32(static_cast<__mmask16>(mask),
                                                        reinterpret_cast<__m512i>(ids)));
@@ -72,9 +69,6 @@ constexpr Lanes kSelectedLanes;
 inline __m256i selected_lanes(uint32_t mask) {
   return _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<int64_t>(kSelectedLanes.of[mask])));
 }
-inline void put(float* out, uint32_t mask, Step x) {
-  store(out, _mm256_permutevar8x32_ps(x, selected_lanes(mask)));
-}
 inline void put(int32_t* out, uint32_t mask, StepIds ids) {
   _mm256_storeu_si256(
       reinterpret_cast<__m256i_u*>(out),
@@ -99,9 +93,6 @@ inline uint32_t equal(Step x, Step t) {
 }
 inline uint32_t is_nan(Step x) {
   return x != x;
-}
-inline void put(float* out, uint32_t, Step x) {
-  *out = x;
 }
 inline void put(int32_t* out, uint32_t, StepIds ids) {
   *out = ids;
@@ -185,21 +176,32 @@ void count_at_least_each(const float* x, int64_t n, const float* pivots, int64_t
   count_pivots<kPivots>(x, n, pivots, counts);
 }
 
+// Few entries of a good guess are taken: of each block of 64, its mask's bits give them, four at a
+// time whether or not there are as many, which no branch has to guess.
 int64_t collect(const float* x, int64_t n, float threshold, int64_t capacity, float* values,
                 int32_t* indices) {
+  constexpr int kBlock = 64, kAtOnce = 4;
+  static_assert(kBlock + kAtOnce <= kCollectSlack);
   const Step t = splat_step(threshold);
-  StepIds ids = first_ids();
   int64_t count = 0, i = 0;
-  for (; i + kLine <= n && count <= capacity; i += kLine) {
-    __builtin_prefetch(x + i + kAhead);
-    for (int s = 0; s < kLine; s += kStep) {
-      const Step v = load_step<Step>(x + i + s);
-      const uint32_t take = at_least(v, t);
-      put(values + count, take, v);
-      put(indices + count, take, ids);
-      count += size(take);
-      ids += kStep;
+  for (; i + kBlock <= n && count <= capacity; i += kBlock) {
+    for (int s = 0; s < kBlock; s += kLine) __builtin_prefetch(x + i + s + kAhead);
+    uint64_t take = 0;
+#pragma GCC unroll 8
+    for (int s = 0; s < kBlock; s += kStep) {
+      take |= uint64_t{at_least(load_step<Step>(x + i + s), t)} << s;
     }
+    int64_t to = count;
+    count += __builtin_popcountll(take);
+    do {
+#pragma GCC unroll 4
+      for (int j = 0; j < kAtOnce; ++j, ++to) {
+        const int64_t entry = i + __builtin_ctzll(take | uint64_t{1} << (kBlock - 1));
+        values[to] = x[entry];
+        indices[to] = static_cast<int32_t>(entry);
+        take &= take - 1;
+      }
+    } while (take != 0);
   }
   for (; i < n && count <= capacity; ++i) {
     values[count] = x[i];

@@ -26,6 +26,17 @@ typedef float Vec4 __attribute__((vector_size(16)));
 typedef float VecFU __attribute__((vector_size(DSA_VECTOR_BYTES), aligned(4), may_alias));
 typedef int32_t VecIU __attribute__((vector_size(DSA_VECTOR_BYTES), aligned(4), may_alias));
 
+// F(0), F(1), ..., one for each lane.
+#if DSA_VECTOR_BYTES == 64
+#define DSA_EACH_LANE(F)                                                                         \
+  F(0), F(1), F(2), F(3), F(4), F(5), F(6), F(7), F(8), F(9), F(10), F(11), F(12), F(13), F(14), \
+      F(15)
+#elif DSA_VECTOR_BYTES == 32
+#define DSA_EACH_LANE(F) F(0), F(1), F(2), F(3), F(4), F(5), F(6), F(7)
+#else
+#define DSA_EACH_LANE(F) F(0), F(1), F(2), F(3)
+#endif
+
 inline VecF load(const float* p) {
   return *reinterpret_cast<const VecFU*>(p);
 }
