@@ -72,6 +72,7 @@ SELECTED = {
     "indexer_topk": dict(num_rows=5, seq_len=2000, num_heads=64, topk=512, bounds="causal"),
     "paged_indexer_topk": dict(seq_lens=[1500, 700], num_heads=64, topk=512),
 }
+LONG = dict(seq_len=65536, num_heads=64)
 TOPK = {"topk_indices": dict(num_rows=3, seq_len=2000, topk=512)}
 
 
@@ -195,11 +196,27 @@ def test_peers_are_timed_on_fewer_rows_where_all_take_long():
     timed, scale = suite.part_of("mqa_logits", shape, suite.PEER_ROWS)
     assert suite.PEER_ROWS <= timed["num_rows"] < 200
     assert scale == 8192 / timed["num_rows"]
-    few = dict(num_rows=50, seq_len=65536, num_heads=64)
+    few = dict(LONG, num_rows=50)
     assert suite.part_of("mqa_logits", few)[0]["num_rows"] < 50
     assert suite.part_of("mqa_logits", few, suite.PEER_ROWS) == (few, 1.0)
     short = dict(num_rows=300, seq_len=64, num_heads=8)
     assert suite.part_of("mqa_logits", short) == (short, 1.0)
+
+
+def test_time_on_fewer_rows_is_scaled(monkeypatch):
+    class Fake:
+        def call(self, op, shape, arguments):
+            return lambda: rows.append(arguments[0].shape[0])
+
+    rows = []
+    monkeypatch.setattr(suite, "median_seconds", lambda call, budget: call() or 2.0)
+    for shape in (dict(num_rows=100, seq_len=64, num_heads=8), dict(LONG, num_rows=400)):
+        found, scaled = suite.peer_seconds(
+            {"fake": Fake()}, "mqa_logits", shape, make_arguments("mqa_logits", shape), 0.1
+        )
+        assert scaled == (rows[-1] < shape["num_rows"])
+        assert found == {"fake": 2.0 * shape["num_rows"] / rows[-1]}
+    assert rows == [100, suite.PEER_ROWS]
 
 
 # -- installing ----------------------------------------------------------------------------------
