@@ -22,8 +22,9 @@ from dsa_kernels.testing.differential import named
 
 NAME = "ggml"
 KEY_TYPES = (torch.float16, torch.float32)
+BATCH = 512  # queries that llama.cpp computes at once, against the keys there are till the last
 
-Call = Callable[[], torch.Tensor]
+Call = Callable[[], object]  # returns a tensor; of more than BATCH queries a list, by batch
 
 
 def load() -> Ggml | None:
@@ -84,14 +85,27 @@ def _runner(graph: Graph, result: torch.Tensor) -> Call:
 
 def _ragged(library, q, k, weights, k_scale, row_start, row_end, topk=None) -> Call:
     keys = k.float() if k_scale is None else k.float() * k_scale[:, None]
+    keys = keys.nan_to_num(nan=0.0)  # of keys that no row sees
     position = torch.arange(len(k))
     seen = torch.ones(len(q), len(k), dtype=torch.bool)
     if row_start is not None:
         seen &= position >= row_start[:, None]
     if row_end is not None:
         seen &= position < row_end[:, None]
-    keys = keys.nan_to_num(nan=0.0)  # of keys that no row sees
-    return _index(library, q[None], keys[None], weights, seen[None], topk)
+
+    def batch(rows: slice, last: int) -> Call:
+        mine = seen[None, rows, :last]
+        return _index(library, q[None, rows], keys[None, :last], weights[rows], mine, topk)
+
+    if len(q) <= BATCH:
+        return batch(slice(None), len(k))
+    batches = []
+    for begin in range(0, len(q), BATCH):
+        rows = slice(begin, begin + BATCH)
+        some = seen[rows].any(0).nonzero()
+        if len(some):
+            batches.append(batch(rows, int(some[-1]) + 1))
+    return lambda: [call() for call in batches]
 
 
 def _paged(library, q, cache, weights, seq_lens, block_table, width: int, topk=None) -> Call:
