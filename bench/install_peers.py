@@ -46,7 +46,7 @@ def reason(lines: list[str]) -> str:
 def download(requirement: str, into: Path, log: Path, *options: str) -> Path:
     """The one file that pip downloads for `requirement`."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", *options]
-    run([*command, "--dest", into, requirement], f"pip download {requirement}", log)
+    run([*command, "--dest", into, requirement], f"downloading {requirement} from pip's index", log)
     (found,) = into.iterdir()
     return found
 
