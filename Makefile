@@ -16,7 +16,7 @@ BUILT := build/.built
 CPP_FILES := $(shell find csrc -name '*.cpp' -o -name '*.h')
 export MAX_JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 
-.PHONY: help demo test test-full test-levels test-asan bench bench-check fuzz lint format build wheel clean distclean
+.PHONY: help demo test test-full test-levels test-asan bench bench-check bench-peers fuzz lint format build wheel clean distclean
 .DELETE_ON_ERROR:
 
 help:
@@ -25,6 +25,7 @@ help:
 	@echo "make test-asan  the tests under AddressSanitizer and UBSan"
 	@echo "make bench      every op against the machine's limits, torch and peers"
 	@echo "make bench-check  the speeds that are promised; fails below any"
+	@echo "make bench-peers  other CPU libraries to measure beside, into build/peers"
 	@echo "make fuzz       random and hostile inputs, backend against backend"
 	@echo "make lint       ruff and clang-format, as CI runs them (format: fix in place)"
 	@echo "make build      .venv, dependencies, extension (wheel: a wheel in dist/)"
@@ -68,6 +69,9 @@ bench: $(BUILT)
 
 bench-check: $(BUILT)
 	DSA_CPU_ISA=avx512_bf16 $(BIN)/python -m bench.check $(ARGS)
+
+bench-peers: $(VENV)/.created
+	$(BIN)/python -m bench.install_peers $(ARGS)
 
 fuzz: $(BUILT)
 	$(BIN)/python -m dsa_kernels fuzz $(ARGS)

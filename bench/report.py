@@ -49,7 +49,7 @@ def cells(row: Row, peers: list[str]) -> list[str]:
         f"{row.of_peak:.0%}",
         row.bound,
         torch_cell,
-        *(times(row.peers[p]) if p in row.peers else "-" for p in peers),
+        *(times(row.peers[p]) + "~" * row.peers_scaled if p in row.peers else "-" for p in peers),
     ]
 
 

