@@ -42,9 +42,10 @@ struct Fp8Record {
   int nope_dim() const { return groups * group_dim; }
 };
 
-inline Fp8Record fp8_record(const View<3>& cache, CacheFormat format, int64_t slot) {
+inline Fp8Record fp8_record(const View<3>& cache, CacheFormat format, int64_t slot,
+                            const void* address) {
   Fp8Record r;
-  r.codes = static_cast<const uint8_t*>(record_address(cache, format, slot));
+  r.codes = static_cast<const uint8_t*>(address);
   if (format == CacheFormat::kV32) {
     r.groups = V32::kGroups;
     r.group_dim = V32::kGroupDim;
@@ -60,16 +61,16 @@ inline Fp8Record fp8_record(const View<3>& cache, CacheFormat format, int64_t sl
   return r;
 }
 
-// The dequantised key of a valid `slot` as words, d_qk / dims_per_word of them.
+// The dequantised key of a valid `slot`, whose record is at `address`, as words: d_qk /
+// dims_per_word of them.
 inline void read_record_words(const Arithmetic& math, const View<3>& cache, CacheFormat format,
-                              int64_t slot, uint32_t* out) {
+                              int64_t slot, const void* address, uint32_t* out) {
   if (format == CacheFormat::kBFloat16) {
-    const void* address = record_address(cache, format, slot);
     math.load_bf16(static_cast<const uint16_t*>(address), 0, 1, static_cast<int>(cache.size[2]),
                    out);
     return;
   }
-  const Fp8Record record = fp8_record(cache, format, slot);
+  const Fp8Record record = fp8_record(cache, format, slot, address);
   math.dequantize(record.codes, record.scales, record.groups, record.group_dim, out);
   uint16_t rope[kRopeDim];
   std::memcpy(rope, record.rope, sizeof rope);
@@ -79,11 +80,12 @@ inline void read_record_words(const Arithmetic& math, const View<3>& cache, Cach
 // The same as bf16, every NaN of them 0x7fc0.
 inline void read_record(const Isa& isa, const View<3>& cache, CacheFormat format, int64_t slot,
                         uint16_t* out) {
+  const void* address = record_address(cache, format, slot);
   if (format == CacheFormat::kBFloat16) {
-    isa.copy_bfloat16(record_address(cache, format, slot), out, cache.size[2]);
+    isa.copy_bfloat16(address, out, cache.size[2]);
     return;
   }
-  const Fp8Record record = fp8_record(cache, format, slot);
+  const Fp8Record record = fp8_record(cache, format, slot, address);
   isa.dequantize_bf16(record.codes, record.scales, record.groups, record.group_dim, out);
   isa.copy_bfloat16(record.rope, out + record.nope_dim(), kRopeDim);
 }

@@ -13,7 +13,9 @@
 namespace dsa::cpu {
 namespace {
 
-constexpr int kKeyTile = 64;
+constexpr int kKeyTile = 128;
+constexpr int kPrefetchKeys =
+    6;  // how far ahead keys are asked for: few, so that they fit the L1 cache
 constexpr int64_t kSplitKeys = 512;  // fixed, so that results depend on no number of threads
 
 // Softmax state of some keys: m and l [lanes], O [heads, 512].
@@ -61,15 +63,13 @@ class KeyList {
   int64_t size() const { return query_.num_selections == 0 ? 0 : ends_[query_.num_selections - 1]; }
   int64_t splits() const { return std::max<int64_t>((size() + kSplitKeys - 1) / kSplitKeys, 1); }
 
-  // Key i, dequantised.
-  void load(const Arithmetic& math, int64_t i, uint32_t* out) const {
+  // Key i, which is at `address`, dequantised.
+  void load(const Arithmetic& math, int64_t i, const void* address, uint32_t* out) const {
     const KeySource& source = source_of(i);
     if (source.kv) {
-      load_words(math,
-                 advance(source.kv.data, source.kv.dtype, positions_[i] * source.kv.stride[0]),
-                 source.kv.dtype, 0, 1, query_.d_qk, out);
+      load_words(math, address, source.kv.dtype, 0, 1, query_.d_qk, out);
     } else {
-      read_record_words(math, source.cache, source.format, positions_[i], out);
+      read_record_words(math, source.cache, source.format, positions_[i], address, out);
     }
   }
 
@@ -118,27 +118,29 @@ class HeadGroup {
     std::fill_n(state.max, lanes_, -INFINITY);
     std::fill_n(state.sum, lanes_, 0.0f);
     if (begin >= end) std::fill_n(state.out, int64_t{heads_} * kValueDim, 0.0f);
-    touch_keys(begin, std::min(begin + kKeyTile, end));
+    locate(begin, std::min(begin + kKeyTile, end));
     for (int64_t tile = begin; tile < end; tile += kKeyTile) {
       const int count = static_cast<int>(std::min<int64_t>(kKeyTile, end - tile));
-      touch_keys(tile + kKeyTile, std::min(tile + 2 * kKeyTile, keys_.size()));
+      locate(tile + kKeyTile, std::min(tile + 2 * kKeyTile, keys_.size()));
       for (int i = 0; i < count; i += block_) load_and_score(tile, i, std::min(block_, count - i));
       absorb_scores(count, tile == begin, state);
     }
   }
 
  private:
-  void touch_keys(int64_t begin, int64_t end) const {
-    for (int64_t i = begin; i < end; ++i) touch(keys_.address(i), 1);
+  // Where keys [begin, end) lie; a tile ahead of their use.
+  void locate(int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) touch(address_of(i) = keys_.address(i), 1);
   }
+  const void*& address_of(int64_t i) { return addresses_[i % (2 * kKeyTile)]; }
 
   // Keys [i, i + n) of a tile: their scores, and their values if those have a form of their own.
   void load_and_score(int64_t tile, int i, int n) {
     uint32_t* keys = pairs_values() ? key_words_ : key_words_ + i * words_;
     for (int k = 0; k < n; ++k) {
-      const int64_t key = tile + i + k, ahead = key + kKeyTile;
-      if (ahead < keys_.size()) prefetch(keys_.address(ahead), keys_.bytes(ahead));
-      keys_.load(math_, key, keys + k * words_);
+      const int64_t key = tile + i + k, ahead = key + kPrefetchKeys;
+      if (ahead < keys_.size()) prefetch(address_of(ahead), keys_.bytes(ahead));
+      keys_.load(math_, key, address_of(key), keys + k * words_);
     }
     math_.gemm(keys, words_, 1, q_, lanes_, scores_ + int64_t{i} * lanes_, lanes_, n, lanes_,
                words_, false);
@@ -169,12 +171,13 @@ class HeadGroup {
   const int words_ = query_.d_qk / math_.dims_per_word;
   // Keys that are scored at once. Few heads leave room in the L1 cache for as many as they reuse;
   // many would read their q too often.
-  const int block_ = heads_ <= 32 ? 24 : kKeyTile;
+  const int block_ = heads_ <= isa_.lanes ? 16 : heads_ <= 2 * isa_.lanes ? 24 : 64;
   uint32_t* q_;          // [words, lanes]
   uint32_t* key_words_;  // [kKeyTile, words]
   uint32_t* values_;     // [kKeyTile / dims_per_word, 512]
   uint32_t* p_;          // [kKeyTile / dims_per_word, lanes]
   float *scores_, *alpha_;
+  const void* addresses_[2 * kKeyTile];
 };
 
 // Adds the keys of `part` to those of `total`, for `lanes` lanes that hold `heads` heads.
