@@ -14,8 +14,7 @@ namespace dsa::cpu {
 namespace {
 
 constexpr int kKeyTile = 128;
-constexpr int kPrefetchKeys =
-    6;  // how far ahead keys are asked for: few, so that they fit the L1 cache
+constexpr int kPrefetchKeys = 6;     // how far ahead: few, so that the L1 cache holds them
 constexpr int64_t kSplitKeys = 512;  // fixed, so that results depend on no number of threads
 
 // Softmax state of some keys: m and l [lanes], O [heads, 512].

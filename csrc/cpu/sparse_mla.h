@@ -1,8 +1,9 @@
 // Attention of one query over its selected keys; used by prefill and decode.
 //
-//   the valid keys of all scopes, in index order, in splits of 512; for each tile of 64 of a split:
-//     keys [64, d_qk]   gathered and dequantised once for all heads
-//     S    [64, heads]  = keys . Qt, scaled          heads in lanes, so softmax needs no shuffles
+//   the valid keys of all scopes, in index order, in splits of 512; for each tile of 128 of a
+//   split:
+//     keys [128, d_qk]  gathered and dequantised once for all heads
+//     S    [128, heads] = keys . Qt, scaled          heads in lanes, so softmax needs no shuffles
 //     m, l, P           online softmax, fp32
 //     O    [heads, 512] = O * alpha + P^T . keys[:, :512]
 //   splits are merged in index order

@@ -24,14 +24,19 @@ SMALL = tuple(
         dict(num_tokens=5, num_pages=3, page_size=7, max_position=30),
     )
 )
+_RAW = dict(rope_layout="none", hadamard=False, norm=None)
 BENCH = {
-    "v32-2-tokens": dict(num_tokens=2, num_pages=16, page_size=64),
-    "v32-512-tokens": dict(num_tokens=512, num_pages=16, page_size=64),
-    "v32-65536-tokens": dict(num_tokens=65536, num_pages=1024, page_size=64),
-    "glm5-512-tokens": dict(num_tokens=512, num_pages=16, page_size=64, rope_layout="interleaved"),
-    "raw-512-tokens": dict(
-        num_tokens=512, num_pages=16, page_size=64, rope_layout="none", hadamard=False, norm=None
-    ),
+    f"{name}-{tokens}-tokens": dict(
+        num_tokens=tokens, num_pages=max(16, tokens // 64), page_size=64, order="pages", **options
+    )
+    for name, tokens, options in (
+        ("v32", 2, {}),
+        ("v32", 512, {}),
+        ("v32", 65536, {}),
+        ("glm5", 512, dict(rope_layout="interleaved")),
+        ("raw", 512, _RAW),
+        ("raw", 65536, _RAW),
+    )
 }
 
 
@@ -49,6 +54,7 @@ def make(
     position_dtype: str = "int64",
     slot_dtype: str = "int64",
     skipped: float = 0.0,
+    order: str = "random",  # of slots, see slots_for
     broken: float = 0.0,
     hadamard: bool = True,
     scale_format: str = "ue8m0",
@@ -64,7 +70,7 @@ def make(
     positions, cos_sin = _rope.rope(
         num_tokens, rope_layout, rope_dim, max_position, position_dtype, broken, generator
     )
-    slots = slots_for(num_tokens, num_pages * page_size, generator, slot_dtype, skipped)
+    slots = slots_for(num_tokens, num_pages, page_size, generator, slot_dtype, skipped, order)
     shape = (num_pages, page_size, head_dim + INDEX_SCALE_BYTES)
     return [
         strided(k, pad),
@@ -90,6 +96,7 @@ def random_shape(rng) -> dict:
         norm=rng.choice([None, "float32", "bfloat16"]),
         slot_dtype=rng.choice(["int32", "int64"]),
         skipped=rng.choice([0.0, 0.3, 1.0]),
+        order=rng.choice(["random", "pages"]),
         **_rope.random_rope(rng),
     )
 

@@ -30,12 +30,19 @@ BENCH = {
         num_pages=max(16, tokens // 64),
         page_size=64,
         cache_format=MODELS[name].cache_format,
+        order="pages",
     )
     for name in ("v32", "v4")
     for tokens in (2, 512, 65536)
 } | {
-    "bf16-512-tokens": dict(num_tokens=512, num_pages=16, page_size=64, cache_format="bf16"),
-    "bf16-65536-tokens": dict(num_tokens=65536, num_pages=1024, page_size=64, cache_format="bf16"),
+    f"bf16-{tokens}-tokens": dict(
+        num_tokens=tokens,
+        num_pages=tokens // 64,
+        page_size=64,
+        cache_format="bf16",
+        order="pages",
+    )
+    for tokens in (512, 65536)
 }
 
 
@@ -43,9 +50,21 @@ def nope_dim_of(cache_format: str, d_qk: int) -> int:
     return d_qk - ROPE_DIM if cache_format == "bf16" else FP8_FORMATS[cache_format].nope_dim
 
 
-def slots_for(num_tokens: int, num_slots: int, generator, dtype: str, skipped: float):
-    """Distinct random slots, a share `skipped` of them invalid."""
-    slots = torch.randperm(num_slots, generator=generator)[:num_tokens].to(dtype_of(dtype))
+def slots_for(
+    num_tokens: int, num_pages: int, page_size: int, generator, dtype: str, skipped: float, order
+):
+    """Distinct slots, a share `skipped` of them invalid.
+
+    order: "random", or "pages" for tokens that follow each other through pages in random order, as
+    a prefill writes them.
+    """
+    num_slots = num_pages * page_size
+    if order == "pages":
+        pages = torch.randperm(num_pages, generator=generator)[:, None]
+        slots = (pages * page_size + torch.arange(page_size)).flatten()
+    else:
+        slots = torch.randperm(num_slots, generator=generator)
+    slots = slots[:num_tokens].to(dtype_of(dtype))
     invalid = (*HOSTILE_INDICES, num_slots)
     return sprinkle(slots, invalid, generator, skipped)
 
@@ -62,13 +81,14 @@ def make(
     scale_format: str = "ue8m0",
     slot_dtype: str = "int64",
     skipped: float = 0.0,
+    order: str = "random",
     data: str = "normal",
     pad: int = 0,
 ) -> list:
     nope_dim = nope_dim_of(cache_format, d_qk)
     kv_c = floats((num_tokens, nope_dim), generator, dtype, data, huge=1e30)
     k_pe = floats((num_tokens, ROPE_DIM), generator, dtype, data, huge=1e30)
-    slots = slots_for(num_tokens, num_pages * page_size, generator, slot_dtype, skipped)
+    slots = slots_for(num_tokens, num_pages, page_size, generator, slot_dtype, skipped, order)
     bf16 = cache_format == "bf16"
     record = d_qk if bf16 else FP8_FORMATS[cache_format].record
     cache = poisoned(
@@ -93,6 +113,7 @@ def random_shape(rng) -> dict:
         scale_format=rng.choice(["ue8m0", "float32"]) if cache_format == "v32" else "ue8m0",
         slot_dtype=rng.choice(["int32", "int64"]),
         skipped=rng.choice([0.0, 0.3, 1.0]),
+        order=rng.choice(["random", "pages"]),
         data=rng.choice(["normal", "zeros", "ties", "tiny", "huge", "nan", "inf"]),
         pad=rng.choice([0, 0, 8]),
     )
