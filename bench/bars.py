@@ -165,6 +165,7 @@ def fused_over_logits() -> float:
 _EXTRA_MIB = """
 import dsa_kernels
 from bench.bars import fused_arguments
+from dsa_kernels.cli.demo_worker import peak_bytes, reset_peak, resident_bytes
 q, k, weights, k_scale, *_ = fused_arguments()[0]
 dsa_kernels.indexer_topk(q[:1], k[:4096], weights[:1], 2048, k_scale=k_scale[:4096])
 reset_peak()

@@ -20,12 +20,12 @@ void load_norm(const Isa& isa, const View<1>& from, int n, float* out) {
 }  // namespace
 
 void indexer_k_cache_store(const IndexerKCacheStoreParams& p) {
-  constexpr int64_t kBlock = 128;
   constexpr int64_t kPiece = StreamWriter::kMaxPiece / kMaxIndexDim;
   const Isa& isa = current_isa();
   const int64_t num_tokens = p.k.size[0], page_size = p.cache.size[1];
   const int64_t capacity = p.cache.size[0] * page_size;
   const int head_dim = static_cast<int>(p.k.size[1]);
+  const int64_t item_rows = rows_per_item(num_tokens);
   const bool streams = num_tokens * (head_dim + kIndexScaleBytes) >= kStreamBytes;
   const int64_t row_bytes = head_dim * element_size(p.k.dtype);
   float norm_weight[kMaxIndexDim], norm_bias[kMaxIndexDim];
@@ -41,10 +41,10 @@ void indexer_k_cache_store(const IndexerKCacheStoreParams& p) {
     const int64_t slot = integer_at(p.slots, token);
     return slot >= 0 && slot < capacity ? slot : -1;
   };
-  parallel_items((num_tokens + kBlock - 1) / kBlock, [&](int64_t block) {
+  parallel_items((num_tokens + item_rows - 1) / item_rows, [&](int64_t block) {
     StreamWriter code_plane(isa, streams), scale_plane(isa, streams);
-    const int64_t end = std::min((block + 1) * kBlock, num_tokens);
-    for (int64_t token = block * kBlock, count; token < end; token += count) {
+    const int64_t end = std::min((block + 1) * item_rows, num_tokens);
+    for (int64_t token = block * item_rows, count; token < end; token += count) {
       const int64_t slot = slot_of(token);
       // Tokens whose slots follow each other in a page go together.
       const int64_t most =

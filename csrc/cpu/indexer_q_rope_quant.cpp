@@ -10,18 +10,18 @@
 namespace dsa::cpu {
 
 void indexer_q_rope_quant(const IndexerQRopeQuantParams& p) {
-  constexpr int64_t kBlock = 128;  // rows (token, head) in a work item
   constexpr int64_t kPiece = StreamWriter::kMaxPiece / kMaxIndexDim;
   const Isa& isa = current_isa();
   const int64_t num_heads = p.q.size[1], num_rows = p.q.size[0] * num_heads;
   const int head_dim = static_cast<int>(p.q.size[2]);
   const RowSteps steps = row_steps(p.input);
   const int64_t piece = p.q_out.stride[1] == head_dim ? kPiece : 1;  // codes go to one place
+  const int64_t item_rows = rows_per_item(num_rows);
   const bool streams = num_rows * head_dim >= kStreamBytes;
-  parallel_items((num_rows + kBlock - 1) / kBlock, [&](int64_t block) {
+  parallel_items((num_rows + item_rows - 1) / item_rows, [&](int64_t block) {
     StreamWriter out(isa, streams);
-    const int64_t end = std::min((block + 1) * kBlock, num_rows);
-    for (int64_t row = block * kBlock, count; row < end; row += count) {
+    const int64_t end = std::min((block + 1) * item_rows, num_rows);
+    for (int64_t row = block * item_rows, count; row < end; row += count) {
       const int64_t token = row / num_heads, head = row % num_heads;
       count = std::min({num_heads - head, end - row, piece});
       const float* const table = rope_row(p.input, token);
