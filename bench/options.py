@@ -1,4 +1,4 @@
-"""Arguments, checked as they are parsed: what cannot work is to fail before half an hour's run."""
+"""Arguments, checked as they are parsed: what cannot work is to fail before a long run."""
 
 from __future__ import annotations
 

@@ -12,16 +12,22 @@ from bench.suite import Row
 from dsa_kernels.cli import output
 
 ROOT = Path(__file__).parent.parent
+MEASURED = ("bench", "csrc", "dsa_kernels", "setup.py")  # not the page that a run writes
 REGRESSION = 0.9  # of the earlier share of the peak
 
 
 def commit() -> str:
-    command = ["git", "describe", "--always", "--dirty"]
+    """Of the code; its name ends in -dirty where what is measured has changed since."""
+
+    def git(*arguments: str) -> subprocess.CompletedProcess:
+        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
+
     try:
-        found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        name = git("describe", "--always").stdout.strip()
+        changed = git("diff", "--quiet", "HEAD", "--", *MEASURED).returncode == 1
     except FileNotFoundError:  # no git
         return "unknown"
-    return found.stdout.strip() or "unknown"
+    return name + "-dirty" * changed if name else "unknown"
 
 
 def heading(facts: dict, peaks: Peaks) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
+import subprocess
 import warnings
 
 import pytest
@@ -130,8 +130,29 @@ def test_a_record_keeps_rows():
     assert peaks.Peaks(**kept["peaks"]) == PEAKS
 
 
-def test_commit():
-    assert re.fullmatch(r"\S*[0-9a-f]{7,40}(-dirty)?|v\S+|unknown", report.commit())
+def test_commit(monkeypatch, tmp_path):
+    """A run is of a changed tree where code has changed, not where a page was refreshed."""
+
+    def git(*arguments: str) -> str:
+        who = ("-c", "user.name=a", "-c", "user.email=a@b")
+        command = ["git", *who, *arguments]
+        return subprocess.run(
+            command, cwd=tmp_path, check=True, capture_output=True
+        ).stdout.decode()
+
+    monkeypatch.setattr(report, "ROOT", tmp_path)
+    for name in ("csrc", "docs"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text("old")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "first")
+    name = git("rev-parse", "--short", "HEAD").strip()
+    assert report.commit() == name
+    (tmp_path / "docs" / "file").write_text("new")
+    assert report.commit() == name
+    (tmp_path / "csrc" / "file").write_text("new")
+    assert report.commit() == f"{name}-dirty"
 
 
 @pytest.mark.parametrize("error", [FileNotFoundError, None])
