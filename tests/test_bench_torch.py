@@ -73,7 +73,7 @@ def test_variants_agree_with_the_reference(op, shape, monkeypatch):
     monkeypatch.setattr(
         torch_ops, "copy_written", lambda *args: copies.append(copy_written(*args)) or copies[-1]
     )
-    monkeypatch.setattr(torch_ops, "BLOCK_BYTES", 40_000)  # several blocks
+    monkeypatch.setattr(torch_ops, "BLOCK_BYTES", 6_000)  # several blocks
     arguments = make_arguments(op, shape)
     calls = torch_ops.variants(op, arguments)
     OPS[op](*arguments, backend="reference")
