@@ -1,23 +1,24 @@
-"""`python -m bench`: every op at published shapes, against this machine's limits, torch, peers."""
+"""Every op at published shapes, against this machine's limits, torch and peers."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from pathlib import Path
 
 import torch
 
-from bench import peaks as machine, plot, report, suite
-from bench.peers import load_peers
+from bench import options, peaks as machine, plot, report, suite
+from bench.peers import VERSIONS, load_peers
 from bench.timing import threads
 from dsa_kernels.cli import output, select
 from dsa_kernels.cli.info import environment
 
 EPILOG = """\
-time is a median. "of peak" is the least time that the measured peaks allow (work / peak or
-bytes / bandwidth, whichever is longer; "bound" names it) over the time taken. The other columns
-are their time over ours; "~" was timed on fewer rows and scaled.
+time is a median. "of peak" is the least time that the measured peaks allow
+(work / peak or bytes / bandwidth, whichever is longer; "bound" names it) over
+the time taken. The other columns are their time over ours; "~" was timed on
+fewer rows and scaled.
 """
 
 
@@ -28,16 +29,36 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add = parser.add_argument
     select.add_op_filter(parser)
-    parser.add_argument("--shape", default="", metavar="TEXT", help="only shapes named *TEXT*")
-    parser.add_argument("--quick", action="store_true", help="each op's smallest shape, briefly")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--no-peers", action="store_true", help="leave the peers out")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="append a record of the run")
-    parser.add_argument("--compare", type=Path, metavar="FILE", help="with the last record of FILE")
-    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the results")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there")
+    add("--shape", default="", metavar="TEXT", help="only shapes named *TEXT*")
+    add("--quick", action="store_true", help="each op's smallest shape, briefly")
+    add("--threads", type=options.count, default=torch.get_num_threads(), metavar="N")
+    add("--no-peers", action="store_true", help="leave the peers out")
+    add("--json", type=options.target, metavar="FILE", help="append a record of the run")
+    add(
+        "--compare",
+        type=options.record,
+        metavar="FILE",
+        help="with the last record of FILE; fails where a row is slower",
+    )
+    add("--plot", type=options.picture, metavar="FILE.png", help="draw the results")
+    add(
+        "--markdown",
+        type=options.page("table"),
+        metavar="FILE",
+        help="write the table there, between <!-- table --> and <!-- /table --> if it has them",
+    )
     return parser.parse_args(argv)
+
+
+def publish(args: argparse.Namespace, heading: list[str], table: str) -> None:
+    """What ran, the table, and the picture where one was drawn."""
+    text = ["```", *heading, "```", "", table]
+    if args.plot:
+        picture = os.path.relpath(args.plot, args.markdown.parent)
+        text += ["", f"![A roofline, and time against context]({picture})"]
+    report.publish(args.markdown, "table", "\n".join(text))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -46,11 +67,16 @@ def main(argv: list[str] | None = None) -> int:
     if not todo:
         print("no shape fits")
         return 2
-    old = report.last_record(args.compare) if args.compare else None
-    facts = {**environment(), "commit": report.commit()}
-    peaks = machine.measure(args.threads, quick=args.quick)
-    print("\n".join(report.heading(facts, peaks)))
     peers, absent = ({}, {}) if args.no_peers else load_peers()
+    facts = {
+        **environment(),
+        "threads": args.threads,
+        "commit": report.commit(),
+        "peers": {name: VERSIONS.get(name) for name in peers},
+    }
+    peaks = machine.measure(args.threads, quick=args.quick)
+    heading = report.heading(facts, peaks)
+    print("\n".join(heading))
     for name, reason in absent.items():
         print(f"without {name}: {reason}")
     rows: list[suite.Row] = []
@@ -67,10 +93,14 @@ def main(argv: list[str] | None = None) -> int:
     if args.json:
         report.append(args.json, report.record(facts, peaks, rows))
     if args.markdown:
-        args.markdown.write_text(report.markdown(rows, list(peers)) + "\n")
+        publish(args, heading, report.markdown(rows, list(peers)))
     if args.plot:
-        plot.draw(rows, peaks, " | ".join(report.heading(facts, peaks)[:2]), args.plot)
-    slower = report.regressions(old, rows) if old else []
+        plot.draw(rows, peaks, " | ".join(heading[:2]), args.plot)
+    if not args.compare:
+        return 0
+    if different := report.differences(args.compare, facts):
+        print(f"\nthe earlier run differs: {different}")
+    slower = report.regressions(args.compare, rows)
     if slower:
         print("\n".join(["", "slower than before:", *slower]))
     return 1 if slower else 0

@@ -11,21 +11,31 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import torch
 
-from bench import bars
+from bench import bars, options, report
 from dsa_kernels._native import cpu_isa
 from dsa_kernels.cli import output
+from dsa_kernels.cli.info import environment
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.check", description=__doc__)
-    parser.add_argument("--only", default="", metavar="TEXT", help="only bars named *TEXT*")
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help="only the bar named TEXT, or those named *TEXT*"
+    )
     parser.add_argument(
         "--allow-skips", action="store_true", help="do not fail for what could not be measured"
     )
     parser.add_argument("--json", action="store_true", help="print figures as JSON; judge nothing")
+    parser.add_argument(
+        "--markdown",
+        type=options.page("bars"),
+        metavar="FILE",
+        help="write the table there, between <!-- bars --> and <!-- /bars --> if it has them",
+    )
     return parser.parse_args(argv)
 
 
@@ -58,7 +68,8 @@ def figures_at(isa: str, checks: list[bars.Bar]) -> dict[str, float | str]:
         if run.returncode == 0:
             found.update(json.loads(run.stdout))
         else:
-            found[check.name] = run.stderr.strip().splitlines()[-1]
+            said = run.stderr.strip().splitlines() or [f"its process ended with {run.returncode}"]
+            found[check.name] = said[-1]
     return found
 
 
@@ -68,9 +79,23 @@ def judge(check: bars.Bar, figure: float | str) -> str:
     return "PASS" if (figure <= check.bar if check.at_most else figure >= check.bar) else "FAIL"
 
 
+def chosen_bars(text: str) -> list[bars.Bar]:
+    """The one of that name, or else all whose names contain it."""
+    exact = [check for check in bars.BARS if check.name == text]
+    return exact or [check for check in bars.BARS if text in check.name]
+
+
+def publish(path: Path, rows: list[list[str]]) -> None:
+    """What ran, and the table."""
+    facts = environment()
+    lines = [f"{facts['cpu']}; dsa_kernels {report.commit()}, torch {facts['torch']}", ""]
+    lines += report.markdown_table(["ratio", "measured", "bar", "verdict"], rows)
+    report.publish(path, "bars", "\n".join(lines))
+
+
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
-    chosen = [check for check in bars.BARS if args.only in check.name]
+    chosen = chosen_bars(args.only)
     if not chosen:
         print("no such bar")
         return 2
@@ -92,6 +117,8 @@ def main(argv: list[str] | None = None) -> int:
         for check in chosen
     ]
     print(output.table(["ratio", "measured", "bar", ""], rows))
+    if args.markdown:
+        publish(args.markdown, rows)
     for name, verdict in verdicts.items():
         if verdict == "SKIPPED":
             print(f"{name}: {figures[name]}")

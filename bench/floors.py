@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from bench.peaks import Peaks, memory_of
 from dsa_kernels.testing.cases import Work
 
-# Matrix products, which a level with bf16 dot products forms with those.
+# Matrix products, which bf16 dot products can form where the level has them.
 DOT_OPS = {
     "indexer_topk",
     "mqa_logits",
@@ -43,12 +43,14 @@ class Floor:
 def floor(op: str, shape: dict, work: Work, peaks: Peaks) -> Floor:
     """The larger of work / peak and bytes / bandwidth.
 
+    The peak is that of the faster arithmetic: some cores have half the rate in bf16, not twice.
     Bytes move at the rate of the memory that holds them all, which is where repeated calls find
     them; ops that write as much as they read are held to the rate of a copy.
     """
-    uses_bf16 = op in DOT_OPS and shape.get("dtype") != "float32" and peaks.bf16 is not None
-    arithmetic = "bf16" if uses_bf16 else "fp32"
-    computing = work.flops / (peaks.bf16 if uses_bf16 else peaks.fp32)
+    arithmetic, peak = "fp32", peaks.fp32
+    if op in DOT_OPS and shape.get("dtype") != "float32" and (peaks.bf16 or 0.0) > peak:
+        arithmetic, peak = "bf16", peaks.bf16
+    computing = work.flops / peak
     memory = memory_of(work.bytes, peaks.threads)
     rates = peaks.copy if op in COPYING_OPS else peaks.read
     moving = work.bytes / rates[memory]

@@ -120,11 +120,15 @@ def copy_rate(source: torch.Tensor, target: torch.Tensor, num_threads: int, trie
 
 
 def footprints(num_threads: int, dram: int) -> dict[str, int]:
-    """Bytes of the buffers that stand for each memory."""
+    """Bytes of the buffers that stand for each memory, `dram` or more for DRAM.
+
+    One for L3 must not fit the L2 caches together, nor one for DRAM L3.
+    """
+    l2, l3 = cache_bytes(2) * num_threads, cache_bytes(3)
     return {
-        "L2": cache_bytes(2) // 2 * num_threads,
-        "L3": min(cache_bytes(3) // 4, 32 * MiB),
-        "DRAM": dram,
+        "L2": l2 // 2,
+        "L3": max(min(l3 // 4, 32 * MiB), min(l2, l3 // 2)),
+        "DRAM": max(dram, 4 * l3),
     }
 
 

@@ -20,7 +20,7 @@ def draw(rows: list[Row], peaks: Peaks, title: str, path: Path) -> None:
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(13, 5.5))
     figure.suptitle(title, fontsize=10)
     _roofline(left, rows, peaks)
-    _contexts(right, [r for r in rows if r.op in DECODE and r.shape.startswith("v32-decode-")])
+    _contexts(right, rows)
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
@@ -48,9 +48,10 @@ def _roofline(axes, rows: list[Row], peaks: Peaks) -> None:
 def _contexts(axes, rows: list[Row]) -> None:
     for op in DECODE:
         points = sorted(
-            (CONTEXTS[context], r.seconds * 1e3)
+            (keys, r.seconds * 1e3)
+            for context, keys in CONTEXTS.items()
             for r in rows
-            if r.op == op and (context := r.shape.split("-")[2]) in CONTEXTS
+            if (r.op, r.shape) == (op, f"v32-decode-{context}")
         )
         if points:
             axes.loglog(*zip(*points, strict=True), "o-", label=op)
@@ -58,4 +59,5 @@ def _contexts(axes, rows: list[Row]) -> None:
     axes.minorticks_off()
     axes.set(xlabel="context, tokens", ylabel="ms a call", title="DeepSeek-V3.2 decode, 2 requests")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    if axes.get_lines():
+        axes.legend(fontsize=8)

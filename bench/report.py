@@ -12,14 +12,22 @@ from bench.suite import Row
 from dsa_kernels.cli import output
 
 ROOT = Path(__file__).parent.parent
+MEASURED = ("bench", "csrc", "dsa_kernels", "setup.py")  # not the page that a run writes
 REGRESSION = 0.9  # of the earlier share of the peak
 
 
 def commit() -> str:
-    found = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True
-    )
-    return found.stdout.strip() or "unknown"
+    """Of the code; its name ends in -dirty where what is measured has changed since."""
+
+    def git(*arguments: str) -> subprocess.CompletedProcess:
+        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
+
+    try:
+        name = git("describe", "--always").stdout.strip()
+        changed = git("diff", "--quiet", "HEAD", "--", *MEASURED).returncode == 1
+    except FileNotFoundError:  # no git
+        return "unknown"
+    return name + "-dirty" * changed if name else "unknown"
 
 
 def heading(facts: dict, peaks: Peaks) -> list[str]:
@@ -32,7 +40,8 @@ def heading(facts: dict, peaks: Peaks) -> list[str]:
     return [
         f"{facts['cpu']}, isa {facts['isa']}, threads {peaks.threads}",
         f"dsa_kernels {facts['commit']}, torch {facts['torch']}",
-        f"peaks, measured: {arithmetic}; read/copy GB/s: {memory}",
+        f"peaks, measured: {arithmetic}",
+        f"read/copy GB/s: {memory}",
     ]
 
 
@@ -62,11 +71,35 @@ def table(rows: list[Row], peers: list[str]) -> str:
     return output.table(header, [cells(row, peers) for row in rows])
 
 
+def markdown_table(header: list[str], rows: list[list[str]]) -> list[str]:
+    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+    return lines + ["| " + " | ".join(row) + " |" for row in rows]
+
+
 def markdown(rows: list[Row], peers: list[str]) -> str:
     header = ["op", "shape", "time", "rate", "of peak", "bound", "torch", *peers]
-    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
-    lines += ["| " + " | ".join([f"`{r.op}`", *cells(r, peers)]) + " |" for r in rows]
-    return "\n".join(lines)
+    return "\n".join(markdown_table(header, [[f"`{r.op}`", *cells(r, peers)] for r in rows]))
+
+
+def around(page: str, marker: str) -> tuple[str, str] | None:
+    """What of `page` precedes and follows the text between its markers; None if it has none."""
+    begin, end = f"<!-- {marker} -->", f"<!-- /{marker} -->"
+    if begin not in page and end not in page:
+        return None
+    before, opened, rest = page.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not opened or not closed:
+        raise ValueError(f"a page needs both {begin} and, behind it, {end}")
+    return before + begin, end + after
+
+
+def publish(path: Path, marker: str, text: str) -> None:
+    """Puts `text` between the markers of the page at `path`, or writes a page of it alone."""
+    found = around(path.read_text(), marker) if path.exists() else None
+    if found is None:
+        path.write_text(f"{text}\n")
+    else:
+        path.write_text(f"{found[0]}\n\n{text}\n\n{found[1]}")
 
 
 def record(facts: dict, peaks: Peaks, rows: list[Row]) -> dict:
@@ -79,7 +112,25 @@ def append(path: Path, entry: dict) -> None:
 
 
 def last_record(path: Path) -> dict:
-    return json.loads(path.read_text().splitlines()[-1])
+    """Raises ValueError where the last line that is not blank is none."""
+    lines = path.read_text().split("\n")
+    try:
+        found = json.loads(next(line for line in reversed(lines) if line.strip()))
+        if {"environment", "peaks", "rows"} <= found.keys():
+            return found
+    except (StopIteration, ValueError, AttributeError):
+        pass
+    raise ValueError(f"{path} has no record of a run as its last line")
+
+
+def differences(old: dict, facts: dict) -> str:
+    """What of the machine is not as in the record; its figures are no measure then."""
+    was = old["environment"]
+    return ", ".join(
+        f"{name} {was.get(name)}, now {facts[name]}"
+        for name in ("cpu", "isa", "threads")
+        if was.get(name) != facts[name]
+    )
 
 
 def regressions(old: dict, rows: list[Row]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 
@@ -85,13 +86,17 @@ def peer_seconds(
         arguments = make_arguments(op, timed)
     seconds = {}
     for name, peer in peers.items():
-        call = peer.call(op, timed, arguments)
-        if call is not None:
-            seconds[name] = median_seconds(call, budget) * scale
-        del call  # and its memory, before the next peer takes its own
+        try:
+            call = peer.call(op, timed, arguments)
+            if call is not None:
+                seconds[name] = median_seconds(call, budget) * scale
+        except Exception as error:  # as in loading: the rows to come are worth more
+            print(f"{name} failed at {op}: {str(error).partition(chr(10))[0]}", file=sys.stderr)
+        call = None  # and its memory, before the next peer takes its own
     return seconds, timed is not shape
 
 
+@torch.inference_mode()  # outside it each call of ours, and no other, is searched for gradients
 def measure(
     op: str, name: str, shape: dict, peaks: Peaks, peers: dict[str, Peer], budget: float
 ) -> Row:
@@ -102,9 +107,8 @@ def measure(
     row = Row(
         op, name, seconds, work.flops, work.bytes, least.bound, of_peak=least.seconds / seconds
     )
-    with torch.inference_mode():
-        taken, row.torch_scaled = torch_seconds(op, shape, budget / 2)
-        row.torch = taken / seconds
-        taken, row.peers_scaled = peer_seconds(peers, op, shape, arguments, budget / 2)
-        row.peers = {peer: t / seconds for peer, t in taken.items()}
+    taken, row.torch_scaled = torch_seconds(op, shape, budget / 2)
+    row.torch = taken / seconds
+    taken, row.peers_scaled = peer_seconds(peers, op, shape, arguments, budget / 2)
+    row.peers = {peer: t / seconds for peer, t in taken.items()}
     return row
