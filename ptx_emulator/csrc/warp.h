@@ -24,6 +24,7 @@ enum Special : uint32_t {
   kClusterNctaIdX, kClusterNctaIdY, kClusterNctaIdZ,
   kClusterCtaRank, kClusterNctaRank,
   kDynamicSmemSize, kTotalSmemSize, kAggrSmemSize, kZero,
+  kSharedBase, kDynamicShared,  // addresses in the shared window of the own CTA
   kSpecialCount,
 };
 constexpr uint64_t kSpecialBytes = kSpecialCount * kLanes * sizeof(uint32_t);
