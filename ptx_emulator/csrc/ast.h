@@ -26,10 +26,11 @@ struct Constant {
 
 struct Operand {
   enum Kind : uint8_t { name, constant, address, vector, list, pair } kind = name;
-  std::string_view word{};      // name; the base of an address, empty if that is a number
-  bool negated = false;         // !p or -x
-  Constant value{};             // constant; the offset of an address
-  std::vector<Operand> items{};  // vector {..}, list (..), pair a|b; tensor coordinates of an address
+  std::string_view word{};  // name; the base of an address, empty if that is a number
+  bool negated = false;     // !p or -x
+  Constant value{};         // constant; the offset of an address
+  std::vector<Operand>
+      items{};  // vector {..}, list (..), pair a|b; tensor coordinates of an address
 };
 
 struct Variable {
@@ -38,8 +39,8 @@ struct Variable {
   int vector = 1;
   int align = 0;  // 0: natural
   std::string_view name;
-  int count = 0;                  // of a register family %r<count>
-  int64_t elements = 1;           // product of the dimensions; 0 for name[]
+  int count = 0;         // of a register family %r<count>
+  int64_t elements = 1;  // product of the dimensions; 0 for name[]
   bool is_extern = false;
   bool is_array = false;
   std::vector<Constant> initial{};
@@ -49,9 +50,9 @@ struct Variable {
 struct Statement {
   enum Kind : uint8_t { instruction, label, declare, open, close, targets } kind;
   int line = 0;
-  int location = -1;                     // index into Module::locations
-  std::string_view word{};               // opcode with modifiers; the label
-  std::string_view guard{};              // predicate of @p
+  int location = -1;         // index into Module::locations
+  std::string_view word{};   // opcode with modifiers; the label
+  std::string_view guard{};  // predicate of @p
   bool guard_negated = false;
   std::vector<Operand> operands{};
   std::optional<Variable> variable{};

@@ -244,8 +244,8 @@ void Decoder::declare(const Variable& v, const Function& f) {
     s.space = Space::local;
     s.address = in_local(v);
   } else {
-    note(v.line, v.name, std::string("a ") + name_of(v.space) + " variable inside " +
-                             std::string(f.name));
+    note(v.line, v.name,
+         std::string("a ") + name_of(v.space) + " variable inside " + std::string(f.name));
   }
   scopes_[scope_].symbols[v.name] = s;
 }

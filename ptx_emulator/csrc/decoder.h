@@ -15,12 +15,12 @@ namespace ptx {
 struct Symbol {
   enum Kind : uint8_t { reg, memory, kernel_param, targets } kind;
   Type type = Type::none;
-  Ref ref = kNoRef;        // reg
+  Ref ref = kNoRef;  // reg
   Space space = Space::reg;
   // memory: offset in the shared or local window, address of global and constant memory;
   // kernel_param: offset in the block of parameters; targets: index of Program::branch_tables.
   uint64_t address = 0;
-  bool dynamic = false;    // extern shared: behind the kernel's static shared memory
+  bool dynamic = false;  // extern shared: behind the kernel's static shared memory
 };
 
 class Decoder {
@@ -97,7 +97,9 @@ class Decoder {
 
 uint64_t bytes_of(const Variable& v);
 uint64_t align_of(const Variable& v);
-inline uint64_t align_up(uint64_t n, uint64_t to) { return (n + to - 1) / to * to; }
+inline uint64_t align_up(uint64_t n, uint64_t to) {
+  return (n + to - 1) / to * to;
+}
 
 // The special registers that are plain per-warp values, "%tid.x"; nullopt for any other name.
 std::optional<Special> special_register(std::string_view name);

@@ -17,7 +17,9 @@ Encoding::Encoding(Decoder& decoder, const Statement& statement, Instr& instr)
   }
 }
 
-void Encoding::fail(const std::string& what) const { throw Error(what); }
+void Encoding::fail(const std::string& what) const {
+  throw Error(what);
+}
 
 bool Encoding::take(std::string_view modifier) {
   const auto it = std::find(modifiers_.begin(), modifiers_.end(), modifier);
@@ -66,7 +68,9 @@ void Encoding::expect_operands(int low, int high) const {
   if (operands() < low || operands() > high) fail("wrong number of operands");
 }
 
-Ref Encoding::constant(uint64_t bits, int bytes) { return decoder_.constant(bits, bytes); }
+Ref Encoding::constant(uint64_t bits, int bytes) {
+  return decoder_.constant(bits, bytes);
+}
 
 bool Encoding::is_register(const Operand& o) const {
   if (o.kind != Operand::name) return false;
@@ -192,16 +196,30 @@ std::optional<Special> special_register(std::string_view name) {
     int axes;  // 3: .x .y .z follow
   };
   constexpr Named kNames[] = {
-      {"%tid", kTidX, 3}, {"%ntid", kNtidX, 3}, {"%ctaid", kCtaidX, 3}, {"%nctaid", kNctaidX, 3},
-      {"%laneid", kLaneId, 1}, {"%warpid", kWarpId, 1}, {"%nwarpid", kNwarpId, 1},
-      {"%smid", kSmId, 1}, {"%nsmid", kNsmId, 1}, {"%gridid", kGridId, 1},
-      {"%lanemask_eq", kLanemaskEq, 1}, {"%lanemask_le", kLanemaskLe, 1},
-      {"%lanemask_lt", kLanemaskLt, 1}, {"%lanemask_ge", kLanemaskGe, 1},
-      {"%lanemask_gt", kLanemaskGt, 1}, {"%clusterid", kClusterIdX, 3},
-      {"%nclusterid", kNclusterIdX, 3}, {"%cluster_ctaid", kClusterCtaIdX, 3},
-      {"%cluster_nctaid", kClusterNctaIdX, 3}, {"%cluster_ctarank", kClusterCtaRank, 1},
-      {"%cluster_nctarank", kClusterNctaRank, 1}, {"%dynamic_smem_size", kDynamicSmemSize, 1},
-      {"%total_smem_size", kTotalSmemSize, 1}, {"%aggr_smem_size", kAggrSmemSize, 1},
+      {"%tid", kTidX, 3},
+      {"%ntid", kNtidX, 3},
+      {"%ctaid", kCtaidX, 3},
+      {"%nctaid", kNctaidX, 3},
+      {"%laneid", kLaneId, 1},
+      {"%warpid", kWarpId, 1},
+      {"%nwarpid", kNwarpId, 1},
+      {"%smid", kSmId, 1},
+      {"%nsmid", kNsmId, 1},
+      {"%gridid", kGridId, 1},
+      {"%lanemask_eq", kLanemaskEq, 1},
+      {"%lanemask_le", kLanemaskLe, 1},
+      {"%lanemask_lt", kLanemaskLt, 1},
+      {"%lanemask_ge", kLanemaskGe, 1},
+      {"%lanemask_gt", kLanemaskGt, 1},
+      {"%clusterid", kClusterIdX, 3},
+      {"%nclusterid", kNclusterIdX, 3},
+      {"%cluster_ctaid", kClusterCtaIdX, 3},
+      {"%cluster_nctaid", kClusterNctaIdX, 3},
+      {"%cluster_ctarank", kClusterCtaRank, 1},
+      {"%cluster_nctarank", kClusterNctaRank, 1},
+      {"%dynamic_smem_size", kDynamicSmemSize, 1},
+      {"%total_smem_size", kTotalSmemSize, 1},
+      {"%aggr_smem_size", kAggrSmemSize, 1},
   };
   for (const Named& n : kNames) {
     if (!name.starts_with(n.name)) continue;

@@ -38,7 +38,9 @@ template <class F>
   return mask;
 }
 
-inline void write_pred(Mask& d, Mask mask, Mask value) { d = (d & ~mask) | (value & mask); }
+inline void write_pred(Mask& d, Mask mask, Mask value) {
+  d = (d & ~mask) | (value & mask);
+}
 
 template <class F>
 inline void for_each_lane(Mask mask, F f) {

@@ -11,7 +11,8 @@ namespace ptx {
 namespace {
 
 bool starts_word(char c) {
-  return std::isalpha(static_cast<unsigned char>(c)) || c == '_' || c == '$' || c == '%' || c == '.';
+  return std::isalpha(static_cast<unsigned char>(c)) || c == '_' || c == '$' || c == '%' ||
+         c == '.';
 }
 bool continues_word(char c) {
   return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '$' || c == '.';
@@ -111,7 +112,8 @@ class Lexer {
     bool real = false;
     for (; stop < text_.size(); ++stop) {
       const char c = text_[stop];
-      const bool sign = (c == '+' || c == '-') && (text_[stop - 1] == 'e' || text_[stop - 1] == 'E');
+      const bool sign =
+          (c == '+' || c == '-') && (text_[stop - 1] == 'e' || text_[stop - 1] == 'E');
       if (c == '.' || c == 'e' || c == 'E') real = true;
       if (!std::isdigit(static_cast<unsigned char>(c)) && c != '.' && c != 'e' && c != 'E' &&
           !(real && sign))
@@ -145,6 +147,8 @@ class Lexer {
 
 }  // namespace
 
-std::vector<Token> tokenize(std::string_view text) { return Lexer(text).run(); }
+std::vector<Token> tokenize(std::string_view text) {
+  return Lexer(text).run();
+}
 
 }  // namespace ptx

@@ -10,23 +10,33 @@ namespace {
 
 struct And {
   template <class T>
-  T operator()(T a, T b) const { return a & b; }
+  T operator()(T a, T b) const {
+    return a & b;
+  }
 };
 struct Or {
   template <class T>
-  T operator()(T a, T b) const { return a | b; }
+  T operator()(T a, T b) const {
+    return a | b;
+  }
 };
 struct Xor {
   template <class T>
-  T operator()(T a, T b) const { return a ^ b; }
+  T operator()(T a, T b) const {
+    return a ^ b;
+  }
 };
 struct Not {
   template <class T>
-  T operator()(T a) const { return static_cast<T>(~a); }
+  T operator()(T a) const {
+    return static_cast<T>(~a);
+  }
 };
 struct Cnot {
   template <class T>
-  T operator()(T a) const { return a == 0; }
+  T operator()(T a) const {
+    return a == 0;
+  }
 };
 
 // Shifts by the width or more give zero, or the sign.
@@ -105,17 +115,22 @@ Flow bit_field_insert(Warp& w, const Instr& in, Mask mask) {
   const T* b = w.in<T>(in.b);
   const uint32_t* pos = w.in<uint32_t>(in.c);
   const uint32_t* len = w.in<uint32_t>(in.extra);
-  write_lanes(w.out<T>(in.d), mask, [=](int l) { return insert_field(a[l], b[l], pos[l], len[l]); });
+  write_lanes(w.out<T>(in.d), mask,
+              [=](int l) { return insert_field(a[l], b[l], pos[l], len[l]); });
   return Flow::next;
 }
 
 struct Popc {
   template <class T>
-  uint32_t operator()(T a) const { return std::popcount(a); }
+  uint32_t operator()(T a) const {
+    return std::popcount(a);
+  }
 };
 struct Clz {
   template <class T>
-  uint32_t operator()(T a) const { return std::countl_zero(a); }
+  uint32_t operator()(T a) const {
+    return std::countl_zero(a);
+  }
 };
 struct Brev {
   template <class T>
@@ -280,12 +295,8 @@ void add_bit_opcodes(Opcodes& ops) {
     e.out.a = e.source(1, t);
     e.out.run = pick_integer(e, t, []<class T>(T) -> Handler { return &unary<T, Cnot>; });
   };
-  ops["shl"] = [](Encoding& e) {
-    shift(e, []<class T>(T) -> Handler { return &shift_left<T>; });
-  };
-  ops["shr"] = [](Encoding& e) {
-    shift(e, []<class T>(T) -> Handler { return &shift_right<T>; });
-  };
+  ops["shl"] = [](Encoding& e) { shift(e, []<class T>(T) -> Handler { return &shift_left<T>; }); };
+  ops["shr"] = [](Encoding& e) { shift(e, []<class T>(T) -> Handler { return &shift_right<T>; }); };
   ops["shf"] = [](Encoding& e) {
     const bool left = e.take_one_of({"r", "l"}) == 1;
     const bool clamp = e.take_one_of({"wrap", "clamp"}) == 1;

@@ -13,22 +13,44 @@ template <class T>
 using Unsigned = std::conditional_t<sizeof(T) < 4, uint32_t, std::make_unsigned_t<T>>;
 template <class T>
 struct Twice;
-template <> struct Twice<uint16_t> { using type = uint32_t; };
-template <> struct Twice<int16_t> { using type = int32_t; };
-template <> struct Twice<uint32_t> { using type = uint64_t; };
-template <> struct Twice<int32_t> { using type = int64_t; };
-template <> struct Twice<uint64_t> { using type = unsigned __int128; };
-template <> struct Twice<int64_t> { using type = __int128; };
+template <>
+struct Twice<uint16_t> {
+  using type = uint32_t;
+};
+template <>
+struct Twice<int16_t> {
+  using type = int32_t;
+};
+template <>
+struct Twice<uint32_t> {
+  using type = uint64_t;
+};
+template <>
+struct Twice<int32_t> {
+  using type = int64_t;
+};
+template <>
+struct Twice<uint64_t> {
+  using type = unsigned __int128;
+};
+template <>
+struct Twice<int64_t> {
+  using type = __int128;
+};
 template <class T>
 using Wide = typename Twice<T>::type;
 
 struct Add {
   template <class T>
-  T operator()(T a, T b) const { return static_cast<T>(Unsigned<T>(a) + Unsigned<T>(b)); }
+  T operator()(T a, T b) const {
+    return static_cast<T>(Unsigned<T>(a) + Unsigned<T>(b));
+  }
 };
 struct Sub {
   template <class T>
-  T operator()(T a, T b) const { return static_cast<T>(Unsigned<T>(a) - Unsigned<T>(b)); }
+  T operator()(T a, T b) const {
+    return static_cast<T>(Unsigned<T>(a) - Unsigned<T>(b));
+  }
 };
 int32_t saturate(int64_t x) {
   constexpr int64_t kLow = std::numeric_limits<int32_t>::min();
@@ -43,7 +65,9 @@ struct SubSat {
 };
 struct MulLo {
   template <class T>
-  T operator()(T a, T b) const { return static_cast<T>(Unsigned<T>(a) * Unsigned<T>(b)); }
+  T operator()(T a, T b) const {
+    return static_cast<T>(Unsigned<T>(a) * Unsigned<T>(b));
+  }
 };
 struct MulHi {
   template <class T>
@@ -53,7 +77,9 @@ struct MulHi {
 };
 struct MulWide {
   template <class T>
-  Wide<T> operator()(T a, T b) const { return Wide<T>(a) * Wide<T>(b); }
+  Wide<T> operator()(T a, T b) const {
+    return Wide<T>(a) * Wide<T>(b);
+  }
 };
 struct Mul24Lo {
   template <class T>
@@ -61,7 +87,9 @@ struct Mul24Lo {
     const int64_t x = int64_t{extend(a)} * extend(b);
     return static_cast<T>(x);
   }
-  static int64_t extend(int32_t v) { return static_cast<int32_t>(static_cast<uint32_t>(v) << 8) >> 8; }
+  static int64_t extend(int32_t v) {
+    return static_cast<int32_t>(static_cast<uint32_t>(v) << 8) >> 8;
+  }
   static int64_t extend(uint32_t v) { return v & 0xffffff; }
 };
 struct Mul24Hi {
@@ -73,7 +101,9 @@ struct Mul24Hi {
 template <class Mul>
 struct ThenAdd {
   template <class T, class D>
-  D operator()(T a, T b, D c) const { return Add{}(static_cast<D>(Mul{}(a, b)), c); }
+  D operator()(T a, T b, D c) const {
+    return Add{}(static_cast<D>(Mul{}(a, b)), c);
+  }
 };
 struct MadHiSat {
   int32_t operator()(int32_t a, int32_t b, int32_t c) const {
@@ -100,16 +130,22 @@ struct Rem {
 };
 struct Min {
   template <class T>
-  T operator()(T a, T b) const { return a < b ? a : b; }
+  T operator()(T a, T b) const {
+    return a < b ? a : b;
+  }
 };
 struct Max {
   template <class T>
-  T operator()(T a, T b) const { return a > b ? a : b; }
+  T operator()(T a, T b) const {
+    return a > b ? a : b;
+  }
 };
 template <class F>
 struct ThenRelu {
   template <class T>
-  T operator()(T a, T b) const { return Max{}(F{}(a, b), T{0}); }
+  T operator()(T a, T b) const {
+    return Max{}(F{}(a, b), T{0});
+  }
 };
 template <class F, class Half>
 struct Halves {  // of a 32-bit register
@@ -121,11 +157,15 @@ struct Halves {  // of a 32-bit register
 };
 struct Neg {
   template <class T>
-  T operator()(T a) const { return static_cast<T>(Unsigned<T>{0} - Unsigned<T>(a)); }
+  T operator()(T a) const {
+    return static_cast<T>(Unsigned<T>{0} - Unsigned<T>(a));
+  }
 };
 struct Abs {
   template <class T>
-  T operator()(T a) const { return a < 0 ? Neg{}(a) : a; }
+  T operator()(T a) const {
+    return a < 0 ? Neg{}(a) : a;
+  }
 };
 struct Sad {
   template <class T>
@@ -189,8 +229,9 @@ Flow mad_with_carry(Warp& w, const Instr& in, Mask mask) {
   for_each_lane(mask, [&](int l) {
     const T take = in.imm & 1 ? w.carry >> l & 1 : 0;
     using U = std::make_unsigned_t<T>;
-    const unsigned __int128 sum = static_cast<unsigned __int128>(static_cast<U>(Mul{}(a[l], b[l]))) +
-                                  static_cast<U>(c[l]) + static_cast<U>(take);
+    const unsigned __int128 sum =
+        static_cast<unsigned __int128>(static_cast<U>(Mul{}(a[l], b[l]))) + static_cast<U>(c[l]) +
+        static_cast<U>(take);
     d[l] = static_cast<T>(sum);
     carry |= Mask((sum >> (8 * sizeof(T))) & 1) << l;
   });
@@ -300,14 +341,14 @@ void encode_integer_min_max(Encoding& e, Type t, bool max) {
   if (t == Type::u16x2 || t == Type::s16x2) {
     if (t == Type::u16x2) {
       if (relu) e.fail(".relu is for signed types");
-      e.out.run = max ? &binary<uint32_t, Halves<Max, uint16_t>>
-                      : &binary<uint32_t, Halves<Min, uint16_t>>;
+      e.out.run =
+          max ? &binary<uint32_t, Halves<Max, uint16_t>> : &binary<uint32_t, Halves<Min, uint16_t>>;
     } else if (relu) {
       e.out.run = max ? &binary<uint32_t, Halves<ThenRelu<Max>, int16_t>>
                       : &binary<uint32_t, Halves<ThenRelu<Min>, int16_t>>;
     } else {
-      e.out.run = max ? &binary<uint32_t, Halves<Max, int16_t>>
-                      : &binary<uint32_t, Halves<Min, int16_t>>;
+      e.out.run =
+          max ? &binary<uint32_t, Halves<Max, int16_t>> : &binary<uint32_t, Halves<Min, int16_t>>;
     }
   } else if (relu) {
     if (t != Type::s32) e.fail(".relu is for .s32");
@@ -321,9 +362,8 @@ void encode_integer_neg_abs(Encoding& e, Type t, bool negate) {
   e.expect_operands(2, 2);
   e.out.d = e.destination(0, t);
   e.out.a = e.source(1, t);
-  e.out.run = pick_integer(e, t, [&]<class T>(T) -> Handler {
-    return negate ? &unary<T, Neg> : &unary<T, Abs>;
-  });
+  e.out.run = pick_integer(
+      e, t, [&]<class T>(T) -> Handler { return negate ? &unary<T, Neg> : &unary<T, Abs>; });
 }
 
 void add_integer_opcodes(Opcodes& ops) {
@@ -347,8 +387,8 @@ void add_integer_opcodes(Opcodes& ops) {
     const Type t = e.take_type();
     four(e, t, t);
     if (bits_of(t) != 32 || e.take_one_of({"hi", "lo"}) != 1) e.fail("only mad24.lo is modelled");
-    e.out.run = is_signed(t) ? &ternary<int32_t, ThenAdd<Mul24Lo>>
-                             : &ternary<uint32_t, ThenAdd<Mul24Lo>>;
+    e.out.run =
+        is_signed(t) ? &ternary<int32_t, ThenAdd<Mul24Lo>> : &ternary<uint32_t, ThenAdd<Mul24Lo>>;
   };
   ops["sad"] = [](Encoding& e) {
     const Type t = e.take_type();

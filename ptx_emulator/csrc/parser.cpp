@@ -504,6 +504,8 @@ class Parser {
 
 }  // namespace
 
-std::unique_ptr<Module> parse(std::string text) { return Parser(std::move(text)).run(); }
+std::unique_ptr<Module> parse(std::string text) {
+  return Parser(std::move(text)).run();
+}
 
 }  // namespace ptx

@@ -27,8 +27,8 @@ enum class Flow : uint8_t {
 // Runs an instruction for the lanes of the mask, which is never empty.
 using Handler = Flow (*)(Warp&, const Instr&, Mask);
 
-// Where an operand's 32 lanes lie: a byte offset into the registers of the warp or, with the top bit
-// set, into the constants of the program. A predicate is one Mask.
+// Where an operand's 32 lanes lie: a byte offset into the registers of the warp or, with the top
+// bit set, into the constants of the program. A predicate is one Mask.
 using Ref = uint32_t;
 constexpr Ref kInConstants = 0x80000000u;
 constexpr Ref kNoRef = ~Ref{0};
@@ -46,7 +46,7 @@ struct Instr {
   uint32_t target = 0;  // pc of a branch; index of a table
   uint16_t count = 0;   // of the further operands
   bool guard_negated = false;
-  uint8_t small = 0;    // a little number whose meaning is the opcode's own
+  uint8_t small = 0;  // a little number whose meaning is the opcode's own
   Space space = Space::generic;
   Order order = Order::weak;
   Scope scope = Scope::gpu;
@@ -81,7 +81,7 @@ struct Kernel {
   uint32_t entry = 0;
   std::vector<Parameter> params;
   uint64_t param_bytes = 0;
-  uint64_t static_shared = 0;   // dynamic shared memory starts behind it
+  uint64_t static_shared = 0;  // dynamic shared memory starts behind it
   const Function* source = nullptr;
 };
 
@@ -104,8 +104,8 @@ struct Program {
   std::vector<GlobalBlock> globals;
 
   const uint8_t* constant_base() const {
-    return reinterpret_cast<const uint8_t*>(
-        (reinterpret_cast<uintptr_t>(constants.data()) + 63) / 64 * 64);
+    return reinterpret_cast<const uint8_t*>((reinterpret_cast<uintptr_t>(constants.data()) + 63) /
+                                            64 * 64);
   }
   const Kernel* find(std::string_view name) const;
   // "kernel.cu:12 (PTX line 340: st.shared.f32)"
