@@ -27,11 +27,8 @@ template <class F>
 void for_each_gathered_run(const Isa& isa, const PagedRows& rows, const F& run) {
   const int32_t* bounds = rows.cu_seq_lens.as<const int32_t>();
   const int64_t batch = rows.block_table.size[0];
-  const int64_t item_rows = rows_per_item(rows.num_tokens);
   const bool streams = rows.num_tokens * rows.row_bytes >= kStreamBytes;
-  parallel_items((rows.num_tokens + item_rows - 1) / item_rows, [&](int64_t block) {
-    const int64_t block_begin = block * item_rows;
-    const int64_t block_end = std::min(block_begin + item_rows, rows.num_tokens);
+  parallel_runs(rows.num_tokens, [&](int64_t block_begin, int64_t block_end) {
     StreamWriter out(isa, streams);
     for (int64_t request = 0; request < batch; ++request) {
       const int64_t first_row = std::max<int64_t>(bounds[request], 0);

@@ -25,9 +25,7 @@ void indexer_k_cache_store(const IndexerKCacheStoreParams& p) {
   const int64_t num_tokens = p.k.size[0], page_size = p.cache.size[1];
   const int64_t capacity = p.cache.size[0] * page_size;
   const int head_dim = static_cast<int>(p.k.size[1]);
-  const int64_t item_rows = rows_per_item(num_tokens);
   const bool streams = num_tokens * (head_dim + kIndexScaleBytes) >= kStreamBytes;
-  const int64_t row_bytes = head_dim * element_size(p.k.dtype);
   float norm_weight[kMaxIndexDim], norm_bias[kMaxIndexDim];
   RowSteps steps = row_steps(p.input);
   if (p.norm_weight) {
@@ -41,10 +39,9 @@ void indexer_k_cache_store(const IndexerKCacheStoreParams& p) {
     const int64_t slot = integer_at(p.slots, token);
     return slot >= 0 && slot < capacity ? slot : -1;
   };
-  parallel_items((num_tokens + item_rows - 1) / item_rows, [&](int64_t block) {
+  parallel_runs(num_tokens, [&](int64_t begin, int64_t end) {
     StreamWriter code_plane(isa, streams), scale_plane(isa, streams);
-    const int64_t end = std::min((block + 1) * item_rows, num_tokens);
-    for (int64_t token = block * item_rows, count; token < end; token += count) {
+    for (int64_t token = begin, count; token < end; token += count) {
       const int64_t slot = slot_of(token);
       // Tokens whose slots follow each other in a page go together.
       const int64_t most =

@@ -16,17 +16,14 @@ void indexer_q_rope_quant(const IndexerQRopeQuantParams& p) {
   const int head_dim = static_cast<int>(p.q.size[2]);
   const RowSteps steps = row_steps(p.input);
   const int64_t piece = p.q_out.stride[1] == head_dim ? kPiece : 1;  // codes go to one place
-  const int64_t item_rows = rows_per_item(num_rows);
   const bool streams = num_rows * head_dim >= kStreamBytes;
-  parallel_items((num_rows + item_rows - 1) / item_rows, [&](int64_t block) {
+  parallel_runs(num_rows, [&](int64_t begin, int64_t end) {
     StreamWriter out(isa, streams);
-    const int64_t end = std::min((block + 1) * item_rows, num_rows);
-    for (int64_t row = block * item_rows, count; row < end; row += count) {
+    for (int64_t row = begin, count; row < end; row += count) {
       const int64_t token = row / num_heads, head = row % num_heads;
       count = std::min({num_heads - head, end - row, piece});
-      const float* const table = rope_row(p.input, token);
       const float* cos_sin[kPiece];
-      std::fill_n(cos_sin, count, table);
+      std::fill_n(cos_sin, count, rope_row(p.input, token));
       void* codes =
           out.place(p.q_out.as<uint8_t>() + token * p.q_out.stride[0] + head * p.q_out.stride[1],
                     count * head_dim);

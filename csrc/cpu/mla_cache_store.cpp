@@ -88,12 +88,10 @@ void mla_cache_store(const MlaCacheStoreParams& p) {
   const Isa& isa = current_isa();
   const int64_t num_tokens = p.kv_c.size[0];
   const int64_t capacity = p.cache.size[0] * p.cache.size[1];
-  const int64_t item_rows = rows_per_item(num_tokens);
   const bool streams = num_tokens * p.cache.size[2] * element_size(p.cache.dtype) >= kStreamBytes;
-  parallel_items((num_tokens + item_rows - 1) / item_rows, [&](int64_t block) {
+  parallel_runs(num_tokens, [&](int64_t begin, int64_t end) {
     RecordWriter writer(isa, p, streams);
-    const int64_t end = std::min((block + 1) * item_rows, num_tokens);
-    for (int64_t token = block * item_rows; token < end; ++token) {
+    for (int64_t token = begin; token < end; ++token) {
       const int64_t slot = integer_at(p.slots, token);
       if (slot < 0 || slot >= capacity) continue;
       const auto row = [&](const View<2>& v) {

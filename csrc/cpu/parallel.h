@@ -25,12 +25,15 @@ void parallel_items(int64_t n, const F& fn) {
   });
 }
 
-// Rows of an item, for n rows that are moved: long runs, for what hardware and kernels read ahead
-// of an item's end is lost on its thread; and several items a thread, for some may be slower.
-inline int64_t rows_per_item(int64_t n) {
-  constexpr int64_t kItemsPerThread = 8, kLeastRows = 64;
-  const int64_t items = torch::stable::get_num_threads() * kItemsPerThread;
-  return std::max((n + items - 1) / items, kLeastRows);
+// Calls fn(begin, end) for runs of n rows that are moved: long ones, for what hardware and kernels
+// read ahead of a run's end is lost on its thread; and several a thread, for some may be slower.
+template <class F>
+void parallel_runs(int64_t n, const F& fn) {
+  constexpr int64_t kRunsPerThread = 8, kLeastRows = 64;
+  const int64_t runs = torch::stable::get_num_threads() * kRunsPerThread;
+  const int64_t rows = std::max((n + runs - 1) / runs, kLeastRows);
+  parallel_items((n + rows - 1) / rows,
+                 [&](int64_t i) { fn(i * rows, std::min((i + 1) * rows, n)); });
 }
 
 }  // namespace dsa::cpu

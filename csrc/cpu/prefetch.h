@@ -10,9 +10,10 @@ namespace dsa::cpu {
 // translated: a prefetch of an address that the TLB lacks is dropped (seen on Zen 5). Misses of
 // touches that follow each other overlap.
 inline void touch(const void* from, int64_t bytes) {
-  const auto* p = static_cast<const volatile char*>(from);
-  for (int64_t b = 0; b < bytes; b += 4096) (void)p[b];
-  (void)p[bytes - 1];
+  const auto begin = reinterpret_cast<uintptr_t>(from);
+  for (uintptr_t at = begin; at < begin + bytes; at = (at | 4095) + 1) {
+    (void)*reinterpret_cast<const volatile char*>(at);
+  }
 }
 
 inline void prefetch(const void* from, int64_t bytes) {

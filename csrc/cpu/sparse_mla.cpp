@@ -127,9 +127,12 @@ class HeadGroup {
   }
 
  private:
-  // Where keys [begin, end) lie; a tile ahead of their use.
+  // Where keys [begin, end) lie; a tile ahead of their use. The split before may have been there.
   void locate(int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) touch(address_of(i) = keys_.address(i), 1);
+    for (int64_t i = std::max(begin, located_); i < end; ++i) {
+      touch(address_of(i) = keys_.address(i), 1);
+    }
+    located_ = std::max(located_, end);
   }
   const void*& address_of(int64_t i) { return addresses_[i % (2 * kKeyTile)]; }
 
@@ -177,6 +180,7 @@ class HeadGroup {
   uint32_t* p_;          // [kKeyTile / dims_per_word, lanes]
   float *scores_, *alpha_;
   const void* addresses_[2 * kKeyTile];
+  int64_t located_ = 0;  // end of the keys whose address is known
 };
 
 // Adds the keys of `part` to those of `total`, for `lanes` lanes that hold `heads` heads.

@@ -37,14 +37,11 @@ inline uint8_t encode_any(float x) {
   return static_cast<uint8_t>(sign | normal);
 }
 
-// 2^ceil(log2(x)) of a positive normal x, by exponent bits; +inf stays.
-inline float round_up_to_power_of_two(float x) {
-  return bits_to_float((float_to_bits(x) + 0x7fffff) & 0xff800000);
-}
-
-inline float scale_of(int32_t amax, bool ue8m0) {
-  const float scale = bits_to_float(static_cast<uint32_t>(amax)) / kFp8Max;
-  return ue8m0 ? round_up_to_power_of_two(scale) : scale;
+// amax / 448, or 2^ceil(log2(amax / 448)): amax's power of two over 2^8, and twice that if its
+// mantissa is above that of 448 = 1.75 * 2^8. What the division would round away decides nothing.
+inline float scale_of(uint32_t amax_bits, bool ue8m0) {
+  if (!ue8m0 || amax_bits == kInfinityBits) return bits_to_float(amax_bits) / kFp8Max;
+  return bits_to_float(((amax_bits + 0x1fffff) & kInfinityBits) - (8u << 23));
 }
 
 // A row with an infinity or a NaN.
@@ -57,7 +54,7 @@ __attribute__((noinline, cold)) float quantize_any(const Row<N>& x, bool ue8m0, 
     const int32_t magnitude = static_cast<int32_t>(float_to_bits(value) & 0x7fffffff);
     if (magnitude <= static_cast<int32_t>(kInfinityBits) && magnitude > amax) amax = magnitude;
   }
-  const float scale = scale_of(amax, ue8m0);
+  const float scale = scale_of(static_cast<uint32_t>(amax), ue8m0);
   for (int i = 0; i < N; ++i) codes[i] = encode_any(values[i] / scale);
   return scale;
 }
@@ -71,12 +68,6 @@ DSA_INLINE uint32_t lane_min_u16(__m512i v) {
 }
 DSA_INLINE uint32_t lane_max_u16(__m512i v) {
   return 0xffff - lane_min_u16(_mm512_xor_si512(v, _mm512_set1_epi16(-1)));
-}
-
-// The biased exponent of 2^ceil(log2(amax / 448)): that of amax less 8, and one more if its
-// mantissa is above that of 448 = 1.75 * 2^8. What the division would round away decides nothing.
-DSA_INLINE uint32_t scale_exponent(uint32_t amax_bits) {
-  return ((amax_bits + 0x1fffff) >> 23) - 8;
 }
 
 // The codes of N bfloat16 over a power of two, in 16-bit integers: with the scale's exponent
@@ -176,10 +167,11 @@ DSA_INLINE float quantize_bits(const BitsRow<N>& x, uint8_t* codes) {
     return quantize_any(wide, true, codes);
   }
   const uint32_t floor = float_to_bits(kAmaxFloor);
-  const uint32_t exponent = scale_exponent(largest > floor ? largest : floor);
+  const float scale = scale_of(largest > floor ? largest : floor, true);
+  const uint32_t exponent = float_to_bits(scale) >> 23;
   const __m512i smallest = _mm512_set1_epi16(static_cast<int16_t>((exponent - 6) << 7));
   encode_bits(x, exponent, _mm512_cmplt_epu16_mask(low, smallest) == 0, codes);
-  return bits_to_float(exponent << 23);
+  return scale;
 }
 #endif
 
@@ -195,7 +187,7 @@ DSA_INLINE float quantize_row(const Row<N>& x, bool ue8m0, uint8_t* codes) {
   const int32_t largest = lane_max(max_of(amax[0], amax[1]));
   if (largest >= static_cast<int32_t>(kInfinityBits)) [[unlikely]]
     return quantize_any(x, ue8m0, codes);
-  const float scale = scale_of(largest, ue8m0);
+  const float scale = scale_of(static_cast<uint32_t>(largest), ue8m0);
   const auto encode_row = [&](auto scaled) __attribute__((always_inline)) {
 #pragma GCC unroll 8
     for (int i = 0; i < Row<N>::kVectors; i += 4) {
