@@ -68,7 +68,7 @@ bench: $(BUILT)
 	$(BIN)/python -m bench $(ARGS)
 
 bench-check: $(BUILT)
-	DSA_CPU_ISA=avx512_bf16 $(BIN)/python -m bench.check $(ARGS)
+	$(BIN)/python -m bench.check $(ARGS)
 
 bench-peers: $(VENV)/.created
 	$(BIN)/python -m bench.install_peers $(ARGS)

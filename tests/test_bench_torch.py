@@ -31,9 +31,8 @@ def smaller(shape: dict) -> dict:
     """`shape` with smaller sizes, and all else that it says."""
     small = {k: min(v, SIZES.get(k, v)) for k, v in shape.items() if isinstance(v, int)}
     small |= {k: [min(n, 70) for n in v] for k, v in shape.items() if isinstance(v, list)}
-    if shape.get("num_rows", 0) >= shape.get(
-        "seq_len", 1 << 30
-    ):  # the first rows see few keys, or none
+    # With as many rows as keys the first see few keys, or none; so they are to here.
+    if "seq_len" in shape and shape.get("num_rows", 0) >= shape["seq_len"]:
         small |= dict(num_rows=30, seq_len=30 * shape["seq_len"] // shape["num_rows"])
     return {**shape, **small}
 

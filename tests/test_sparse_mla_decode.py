@@ -193,6 +193,19 @@ def test_rows_do_not_depend_on_the_batch_or_threads(backend, threads):
                 assert_bitwise_equal(a, b[pick])
 
 
+@pytest.mark.parametrize("heads", [16, 100])
+def test_a_row_does_not_depend_on_how_threads_share_it(heads, threads):
+    # Three splits of its keys, and of 100 heads two groups.
+    case = Case("v32", batch=1, next_n=1, heads=heads, topk=1200)
+    whole = None
+    for count in (1, 2, 3, 5):
+        threads(count)
+        got = case.run("native")
+        whole = got if whole is None else whole
+        for a, b in zip(got, whole, strict=True):
+            assert_bitwise_equal(a, b)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_empty(backend):
     case = Case("v32")

@@ -226,21 +226,21 @@ void write(const Isa& isa, const AttendQuery& query, int begin, int heads, const
   }
 }
 
-// A query by one thread.
-void attend(const AttendQuery& query, int num_heads) {
+// Heads [begin, end) of a query by one thread.
+void attend(const AttendQuery& query, int begin, int end) {
   const Isa& isa = current_isa();
-  const int lanes = isa.padded(num_heads);
-  const int64_t floats = State::floats(num_heads, lanes);
+  const int heads = end - begin, lanes = isa.padded(heads);
+  const int64_t floats = State::floats(heads, lanes);
   float* memory = workspace().states.take(2 * floats);
   const State total(memory, lanes), part(memory + floats, lanes);
   const KeyList keys(query);
-  HeadGroup group(query, keys, 0, num_heads);
+  HeadGroup group(query, keys, begin, end);
   group.attend(0, total);
   for (int64_t split = 1; split < keys.splits(); ++split) {
     group.attend(split, part);
-    merge(isa, num_heads, lanes, total, part);
+    merge(isa, heads, lanes, total, part);
   }
-  write(isa, query, 0, num_heads, total);
+  write(isa, query, begin, heads, total);
 }
 
 // Few queries on all threads: splits, and groups of heads where splits are few too, each into a
@@ -291,14 +291,23 @@ void attend_split(int64_t num_queries, int num_heads, int64_t max_splits,
 
 void attend_all(int64_t num_queries, int num_heads, int64_t max_keys,
                 const std::function<AttendQuery(int64_t)>& make) {
+  constexpr int kHeads = 64;  // so many cost far more than gathering their keys anew
   const int64_t threads = torch::stable::get_num_threads();
+  const auto feeds_threads = [&](int64_t items) {
+    return items >= 4 * threads || items % threads == 0;
+  };
   if (num_queries == 0) return;
-  if (threads == 1 || num_queries >= 4 * threads) {
-    parallel_items(num_queries, [&](int64_t i) { attend(make(i), num_heads); });
-  } else {
-    const int64_t max_splits = std::max<int64_t>((max_keys + kSplitKeys - 1) / kSplitKeys, 1);
-    attend_split(num_queries, num_heads, max_splits, make);
+  const int64_t groups = feeds_threads(num_queries) ? 1 : (num_heads + kHeads - 1) / kHeads;
+  if (feeds_threads(num_queries * groups)) {
+    const int step = groups == 1 ? num_heads : kHeads;
+    parallel_items(num_queries * groups, [&](int64_t item) {
+      const int begin = static_cast<int>(item % groups) * step;
+      attend(make(item / groups), begin, std::min(begin + step, num_heads));
+    });
+    return;
   }
+  const int64_t max_splits = std::max<int64_t>((max_keys + kSplitKeys - 1) / kSplitKeys, 1);
+  attend_split(num_queries, num_heads, max_splits, make);
 }
 
 }  // namespace dsa::cpu
