@@ -41,9 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--alone",
         type=int,
-        default=16384,
+        default=65536,
         metavar="N",
-        help="context for a run of the enabled model alone; 0 for none (default: 16384)",
+        help="context for a run of the enabled model alone; 0 for none (default: 65536)",
     )
     add(
         "--implementations",
@@ -223,9 +223,9 @@ class Demo:
             for name in self.args.implementations
         ]
         if self.args.alone and "enabled" in self.args.implementations:
-            alone = replace(
-                self.spec, implementation="enabled", contexts=[self.args.alone], greedy=0
-            )
+            # First as far as a slow machine gets too.
+            contexts = sorted({min(self.args.alone, 2 * self.args.contexts[-1]), self.args.alone})
+            alone = replace(self.spec, implementation="enabled", contexts=contexts, greedy=0)
             plan.append(("alone", "enabled, alone", alone))
         with output.progress(sum(length(spec) for _, _, spec in plan)) as bar:
             phases = Phases(bar)

@@ -19,8 +19,8 @@ LOGIT_BOUND = {"float32": 1e-3, "bfloat16": 0.1}
 NEAR_TIE = {"float32": 1e-5, "bfloat16": 1e-2}
 
 # What `--check` asks of the enabled model, relative to the better of the others.
-MIN_DECODE_SPEEDUP = 10.0
-MIN_PREFILL_SPEEDUP = 1.0
+MIN_DECODE_SPEEDUP = 15.0
+MIN_PREFILL_SPEEDUP = 5.0
 MAX_GROWTH_SHARE = 0.25
 
 NEEDED = "enabled"
