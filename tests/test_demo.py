@@ -145,20 +145,20 @@ def test_ratios_are_against_the_better_one_and_bars_are_checked():
     runs = {
         "eager": made(10.0, 0.5, 4000),
         "sdpa": made(9.0, 0.6, 3000),
-        "enabled": made(9.0, 0.05, 750),
+        "enabled": made(1.8, 0.03125, 750),
     }
     assert report.common_context(runs) == 64
     ratios = report.ratios(runs, 64)
     assert ratios == {
         "context": 64,
-        "decode_speedup": pytest.approx(10),
-        "prefill_speedup": 1.0,
+        "decode_speedup": pytest.approx(16),
+        "prefill_speedup": 5.0,
         "growth_share": 0.25,
     }
     assert not report.missed_bars(ratios, 64)
-    assert len(report.missed_bars({**ratios, "prefill_speedup": 0.9}, 64)) == 1
+    assert len(report.missed_bars({**ratios, "prefill_speedup": 4.9}, 64)) == 1
     assert len(report.missed_bars({**ratios, "growth_share": 0.3}, 64)) == 1
-    assert len(report.missed_bars({**ratios, "decode_speedup": 9.0}, 128)) == 2
+    assert len(report.missed_bars({**ratios, "decode_speedup": 14.9}, 128)) == 2
 
 
 def test_recorded_topk_is_torchs_and_knows_how_close_it_was():
