@@ -83,7 +83,7 @@ void score_chunk(const ScoreShape& shape, const ScoreRow* rows, int num_rows, in
   for (int r = 0; r < num_rows; ++r) {
     load_words(shape.math, rows[r].q, shape.q_dtype, rows[r].q_stride, heads, shape.head_dim,
                head_words);
-    transpose_words(head_words, heads, words, lanes, queries + r * shape.row_words());
+    transpose_words<1>(head_words, heads, words, lanes, queries + r * shape.row_words());
     std::copy_n(rows[r].weights, heads, weights + r * lanes);
     std::fill_n(weights + r * lanes + heads, lanes - heads, 0.0f);
   }

@@ -18,6 +18,9 @@ inline void touch(const void* from, int64_t bytes) {
 
 inline void prefetch(const void* from, int64_t bytes) {
   const char* p = static_cast<const char*>(from);
+#if defined(__GNUC__)
+  asm volatile("");  // gcc drops calls of a function that does nothing but prefetch
+#endif
   for (int64_t b = 0; b < bytes; b += 64) __builtin_prefetch(p + b);
 }
 

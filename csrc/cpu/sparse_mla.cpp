@@ -62,6 +62,14 @@ class KeyList {
   int64_t size() const { return query_.num_selections == 0 ? 0 : ends_[query_.num_selections - 1]; }
   int64_t splits() const { return std::max<int64_t>((size() + kSplitKeys - 1) / kSplitKeys, 1); }
 
+  // Whether key i lies in memory as words.
+  bool in_place(const Arithmetic& math, int64_t i, const void* address) const {
+    const KeySource& source = source_of(i);
+    const DType dtype = source.kv ? source.kv.dtype : source.cache.dtype;
+    return element_size(dtype) * math.dims_per_word == sizeof(uint32_t) &&
+           reinterpret_cast<uintptr_t>(address) % sizeof(uint32_t) == 0;
+  }
+
   // Key i, which is at `address`, dequantised.
   void load(const Arithmetic& math, int64_t i, const void* address, uint32_t* out) const {
     const KeySource& source = source_of(i);
@@ -104,9 +112,10 @@ class HeadGroup {
     uint32_t* rows = w.head_words.take(size_t(words_) * heads_);
     load_words(math_, advance(query.q, query.dtype, begin * query.q_stride), query.dtype,
                query.q_stride, heads_, query.d_qk, rows);
-    transpose_words(rows, heads_, words_, lanes_, q_);
+    transpose_words<2>(rows, heads_, words_, lanes_, q_);
     key_words_ = w.keys.take(size_t(kKeyTile) * words_);
     values_ = w.values.take(size_t(kKeyTile) * kValueDim);
+    for (int i = 0; i < kKeyTile; ++i) value_rows_[i] = values_ + i * kValueDim;
     scores_ = w.scores.take(size_t(kKeyTile) * lanes_);
     p_ = w.p.take(size_t(kKeyTile) * lanes_);
     alpha_ = w.alpha.take(lanes_);
@@ -138,16 +147,22 @@ class HeadGroup {
 
   // Keys [i, i + n) of a tile: their scores, and their values if those have a form of their own.
   void load_and_score(int64_t tile, int i, int n) {
-    uint32_t* keys = pairs_values() ? key_words_ : key_words_ + i * words_;
-    for (int k = 0; k < n; ++k) {
+    uint32_t* memory = pairs_values() ? key_words_ : key_words_ + i * words_;
+    for (int k = 0; k < n; ++k, memory += words_) {
       const int64_t key = tile + i + k, ahead = key + kPrefetchKeys;
+      const void* address = address_of(key);
+      if (keys_.in_place(math_, key, address)) {  // the hardware foresees its reads well enough
+        key_rows_[i + k] = static_cast<const uint32_t*>(address);
+        continue;
+      }
       if (ahead < keys_.size()) prefetch(address_of(ahead), keys_.bytes(ahead));
-      keys_.load(math_, key, address_of(key), keys + k * words_);
+      keys_.load(math_, key, address, memory);
+      key_rows_[i + k] = memory;
     }
-    math_.gemm(keys, words_, 1, q_, lanes_, scores_ + int64_t{i} * lanes_, lanes_, n, lanes_,
-               words_, false);
+    const uint32_t* const* rows = key_rows_ + i;
+    math_.dots(rows, n, q_, lanes_, words_, scores_ + int64_t{i} * lanes_);
     if (pairs_values()) {
-      math_.pair_values(keys, words_, n, kValueDim, values_ + i / 2 * kValueDim);
+      math_.pair_values(rows, n, kValueDim, values_ + i / 2 * kValueDim);
     }
   }
 
@@ -157,10 +172,9 @@ class HeadGroup {
       if (alpha_[h] == 1.0f) continue;
       isa_.scale(state.out + int64_t{h} * kValueDim, alpha_[h], kValueDim);
     }
-    const uint32_t* values = pairs_values() ? values_ : key_words_;
-    const int rows = (count + math_.dims_per_word - 1) / math_.dims_per_word;
-    math_.gemm(p_, 1, lanes_, values, pairs_values() ? kValueDim : words_, state.out, kValueDim,
-               heads_, kValueDim, rows, !first);
+    const int words = (count + math_.dims_per_word - 1) / math_.dims_per_word;
+    math_.combine(p_, heads_, lanes_, pairs_values() ? value_rows_ : key_rows_, words, state.out,
+                  kValueDim, !first);
   }
 
   bool pairs_values() const { return math_.pair_values != nullptr; }
@@ -173,10 +187,11 @@ class HeadGroup {
   const int words_ = query_.d_qk / math_.dims_per_word;
   // Keys that are scored at once. Few heads leave room in the L1 cache for as many as they reuse;
   // many would read their q too often.
-  const int block_ = heads_ <= isa_.lanes ? 16 : heads_ <= 2 * isa_.lanes ? 24 : 64;
-  uint32_t* q_;          // [words, lanes]
+  const int block_ = heads_ <= 2 * isa_.lanes ? 24 : 64;
+  uint32_t* q_;          // [words / 2, lanes, 2]
   uint32_t* key_words_;  // [kKeyTile, words]
   uint32_t* values_;     // [kKeyTile / dims_per_word, 512]
+  const uint32_t *key_rows_[kKeyTile], *value_rows_[kKeyTile];  // where rows of either begin
   uint32_t* p_;          // [kKeyTile / dims_per_word, lanes]
   float *scores_, *alpha_;
   const void* addresses_[2 * kKeyTile];

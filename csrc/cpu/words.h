@@ -31,15 +31,19 @@ inline void load_words(const Arithmetic& math, const void* data, DType dtype, in
   }
 }
 
-// [rows, words] -> [words, lanes], lanes past the last row zero: what gemm and score take as b. A
-// cache line of each row at a time.
-inline void transpose_words(const uint32_t* in, int rows, int words, int lanes, uint32_t* out) {
+// [rows, words] -> [words / kGroup, lanes, kGroup], lanes past the last row zero: what score (kGroup
+// 1) and dots (2) take as q. A cache line of each row at a time.
+template <int kGroup>
+void transpose_words(const uint32_t* in, int rows, int words, int lanes, uint32_t* out) {
   constexpr int kLine = 16;
   for (int begin = 0; begin < words; begin += kLine, out += int64_t{kLine} * lanes) {
     const int n = words - begin < kLine ? words - begin : kLine;
     for (int r = 0; r < lanes; ++r) {
       const uint32_t* row = in + int64_t{r} * words + begin;
-      for (int x = 0; x < n; ++x) out[int64_t{x} * lanes + r] = r < rows ? row[x] : 0;
+      for (int x = 0; x < n; ++x) {
+        const int64_t at = (int64_t{x / kGroup} * lanes + r) * kGroup + x % kGroup;
+        out[at] = r < rows ? row[x] : 0;
+      }
     }
   }
 }

@@ -1,4 +1,4 @@
-// Matrix products of words: the GEMM of sparse MLA and the indexer's fused score.
+// Matrix products of words: the two of sparse MLA, and the indexer's fused score.
 //
 //   register block    M rows of a (one word broadcast each) x V vectors of b
 //                     512 bit: 24 accumulators, 4 x b, 1 broadcast = 29 of 32 registers
@@ -35,46 +35,92 @@ struct Bf16 {
 };
 #endif
 
-// Addresses of M rows of a from few registers: one for every eight rows, and multiples of the
-// stride, which x86 scales by 2 and 4. Left alone, compilers keep an offset for each row, in
-// memory.
+// M rows of a, `row` words apart, whose words are `column` apart. From few registers: one for every
+// eight rows, and multiples of the stride, which x86 scales by 2 and 4. Left alone, compilers keep
+// an offset for each row, in memory.
 template <int M>
-struct RowPointers {
-  static constexpr int kGroup = 8;
-  const char* first[(M + kGroup - 1) / kGroup];
-  int64_t by1, by3, by5, by7;
-
-  RowPointers(const uint32_t* a, int64_t row) {
-    by1 = row * static_cast<int64_t>(sizeof *a), by3 = 3 * by1, by5 = 5 * by1, by7 = 7 * by1;
+class EvenRows {
+ public:
+  EvenRows(const uint32_t* a, int64_t row, int64_t column) : column_(column * kBytes) {
+    by1_ = row * kBytes, by3_ = 3 * by1_, by5_ = 5 * by1_, by7_ = 7 * by1_;
     for (int i = 0; i < M; i += kGroup) {
-      first[i / kGroup] = reinterpret_cast<const char*>(a + i * row);
+      first_[i / kGroup] = reinterpret_cast<const char*>(a + i * row);
     }
 #if defined(__x86_64__)
-    asm("" : "+r"(by1), "+r"(by3), "+r"(by5), "+r"(by7));  // unrelated, as far as it knows
+    asm("" : "+r"(by1_), "+r"(by3_), "+r"(by5_), "+r"(by7_));  // unrelated, as far as it knows
 #endif
   }
-  void advance(int64_t words) {
-    for (const char*& p : first) p += words * static_cast<int64_t>(sizeof(uint32_t));
+  void advance() {
+    for (const char*& p : first_) p += column_;
   }
   uint32_t word(int i) const {
-    const int64_t by[kGroup] = {0, by1, 2 * by1, by3, 4 * by1, by5, 2 * by3, by7};
-    return *reinterpret_cast<const uint32_t*>(first[i / kGroup] + by[i % kGroup]);
+    const int64_t by[kGroup] = {0, by1_, 2 * by1_, by3_, 4 * by1_, by5_, 2 * by3_, by7_};
+    return *reinterpret_cast<const uint32_t*>(first_[i / kGroup] + by[i % kGroup]);
+  }
+
+ private:
+  static constexpr int kGroup = 8;
+  static constexpr int64_t kBytes = sizeof(uint32_t);
+  const char* first_[(M + kGroup - 1) / kGroup];
+  int64_t by1_, by3_, by5_, by7_, column_;
+};
+
+// M rows of a at addresses of their own, from word `begin` on, two words at a time: M pointers that
+// share an offset.
+template <int M>
+class ListedRows {
+ public:
+  ListedRows(const uint32_t* const* rows, int64_t begin) : at_(begin) {
+    for (int i = 0; i < M; ++i) rows_[i] = rows[i];
+#if defined(__x86_64__)
+    for (const uint32_t*& row : rows_) asm("" : "+r"(row));  // else each gets its own offset
+#endif
+  }
+  void advance() { at_ += 2; }
+  uint64_t word(int i) const {
+    typedef uint64_t Pair __attribute__((aligned(4), may_alias));
+    return *reinterpret_cast<const Pair*>(rows_[i] + at_);
+  }
+
+ private:
+  const uint32_t* rows_[M];
+  int64_t at_;
+};
+
+// Rows of b, one after the other.
+struct EvenColumns {
+  const uint32_t* b;
+  int64_t row;
+  const uint32_t* next() {
+    const uint32_t* now = b;
+    b += row;
+    return now;
+  }
+};
+struct ListedColumns {
+  const uint32_t* const* rows;
+  int64_t first;
+  const uint32_t* next() {
+    const uint32_t* now = *rows++ + first;
+#if defined(__x86_64__)
+    asm("" : "+r"(now));  // else each vector gets its own offset
+#endif
+    return now;
   }
 };
 
 // acc[i][v] += a[i, :] . b[:, v]
-template <class Unit, int M, int V>
-inline __attribute__((always_inline)) void accumulate(VecF (&acc)[M][V], const uint32_t* a,
-                                                      int64_t a_row, int64_t a_col,
-                                                      const uint32_t* b, int64_t b_row, int words) {
-  RowPointers<M> rows(a, a_row);
-  for (int x = 0; x < words; ++x, rows.advance(a_col), b += b_row) {
+template <class Unit, int M, int V, class Rows, class Columns>
+inline __attribute__((always_inline)) void accumulate(VecF (&acc)[M][V], Rows a, Columns b,
+                                                      int words) {
+  for (int x = 0; x < words; ++x, a.advance()) {
+    const uint32_t* columns = b.next();
     VecI row[V];
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) row[v] = load(b + v * kLanes);
+    for (int v = 0; v < V; ++v) row[v] = load(columns + v * kLanes);
 #pragma GCC unroll 24
     for (int i = 0; i < M; ++i) {
-      const VecI ai = splat(rows.word(i));
+      const VecI ai = splat(a.word(i));
 #pragma GCC unroll 4
       for (int v = 0; v < V; ++v) acc[i][v] = Unit::multiply_add(ai, row[v], acc[i][v]);
     }
@@ -88,46 +134,91 @@ constexpr int smaller(int m) {
   return half;
 }
 
-template <class Unit, int M, int V>
-void gemm_rows(const uint32_t* a, int64_t a_row, int64_t a_col, const uint32_t* b, int64_t b_row,
-               float* c, int64_t c_row, int m, int words, bool add) {
-  for (; m >= M; m -= M, a += M * a_row, c += M * c_row) {
+// Calls finish(i, a[i, :] . V vectors of b) for i in [i, m); rows(Int<M>, i) are a's rows
+// [i, i + M).
+template <class Unit, int M, int V, class MakeRows, class Columns, class Finish>
+void product(const MakeRows& rows, const Columns& b, int i, int m, int words,
+             const Finish& finish) {
+  for (; m - i >= M; i += M) {
     VecF acc[M][V] = {};
-    accumulate<Unit, M, V>(acc, a, a_row, a_col, b, b_row, words);
+    accumulate<Unit, M, V>(acc, rows(Int<M>{}, i), b, words);
 #pragma GCC unroll 24
-    for (int i = 0; i < M; ++i) {
-#pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) {
-        float* to = c + i * c_row + v * kLanes;
-        store(to, add ? load(to) + acc[i][v] : acc[i][v]);
-      }
-    }
+    for (int j = 0; j < M; ++j) finish(i + j, acc[j]);
   }
   if constexpr (M > 1) {
-    if (m > 0) {
-      gemm_rows<Unit, smaller(M), V>(a, a_row, a_col, b, b_row, c, c_row, m, words, add);
-    }
+    if (i < m) product<Unit, smaller(M), V>(rows, b, i, m, words, finish);
   }
 }
 
+// Calls f(begin, size) for each chunk of the words.
+template <class F>
+void for_each_chunk(int words, int chunk, F f) {
+  for (int x = 0; x < words; x += chunk) f(x, words - x < chunk ? words - x : chunk);
+}
+
+inline void put(float* to, VecF x, bool add) {
+  store(to, add ? load(to) + x : x);
+}
+
+// Sums of neighbouring lanes of a, then of b.
+inline VecF pair_sums(VecF a, VecF b) {
+#define DSA_EVEN(l) 2 * (l)
+#define DSA_ODD(l) 2 * (l) + 1
+  return __builtin_shufflevector(a, b, DSA_EACH_LANE(DSA_EVEN)) +
+         __builtin_shufflevector(a, b, DSA_EACH_LANE(DSA_ODD));
+#undef DSA_EVEN
+#undef DSA_ODD
+}
+
+// See Arithmetic::dots. Two words of a key are broadcast at once, and even and odd words are summed
+// apart: with one vector of heads, a broadcast for every product would keep the load ports busy
+// longer than the products take.
 template <class Unit>
-void gemm(const uint32_t* a, int64_t a_row, int64_t a_col, const uint32_t* b, int64_t b_row,
-          float* c, int64_t c_row, int m, int n, int words, bool add) {
-  for (int x = 0; x < words; x += Unit::kChunk) {
-    const int chunk = words - x < Unit::kChunk ? words - x : Unit::kChunk;
-    const uint32_t *ax = a + x * a_col, *bx = b + x * b_row;
-    int j = 0;
+void dots(const uint32_t* const* keys, int num_keys, const uint32_t* q, int lanes, int words,
+          float* out) {
+  for_each_chunk(words, 2 * Unit::kChunk, [&](int begin, int size) {
+    const auto rows = [&](auto count, int i) {
+      return ListedRows<decltype(count)::value>(keys + i, begin);
+    };
+    int j = 0;  // of the lanes
     const auto columns = [&](auto vectors) {
       constexpr int V = decltype(vectors)::value;
-      for (; n - j >= V * kLanes; j += V * kLanes) {
-        gemm_rows<Unit, kAccumulators / V, V>(ax, a_row, a_col, bx + j, b_row, c + j, c_row, m,
-                                              chunk, add || x > 0);
+      for (; lanes - j >= V / 2 * kLanes; j += V / 2 * kLanes) {
+        const EvenColumns b{q + int64_t{begin} * lanes + 2 * j, 2 * lanes};
+        const auto finish = [&](int key, const VecF(&acc)[V]) {
+          float* to = out + int64_t{key} * lanes + j;
+#pragma GCC unroll 2
+          for (int v = 0; v < V; v += 2) {
+            put(to + v / 2 * kLanes, pair_sums(acc[v], acc[v + 1]), begin > 0);
+          }
+        };
+        product<Unit, kAccumulators / V, V>(rows, b, 0, num_keys, size / 2, finish);
       }
     };
     if constexpr (kMaxVectors == 4) columns(Int<4>{});
     columns(Int<2>{});
-    columns(Int<1>{});
-  }
+  });
+}
+
+// See Arithmetic::combine.
+template <class Unit>
+void combine(const uint32_t* p, int heads, int lanes, const uint32_t* const* values, int words,
+             float* out, int dims, bool add) {
+  constexpr int V = kMaxVectors;
+  for_each_chunk(words, Unit::kChunk, [&](int begin, int size) {
+    const auto rows = [&](auto count, int i) {
+      return EvenRows<decltype(count)::value>(p + int64_t{begin} * lanes + i, 1, lanes);
+    };
+    for (int d = 0; d < dims; d += V * kLanes) {
+      const auto finish = [&](int head, const VecF(&acc)[V]) {
+        float* to = out + int64_t{head} * dims + d;
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) put(to + v * kLanes, acc[v], add || begin > 0);
+      };
+      product<Unit, kAccumulators / V, V>(rows, ListedColumns{values + begin, d}, 0, heads, size,
+                                          finish);
+    }
+  });
 }
 
 struct ScoreHeads {
@@ -141,7 +232,8 @@ template <class Unit, int M, int V>
 inline __attribute__((always_inline)) void score_vectors(const uint32_t* keys, const ScoreHeads& h,
                                                          int first, VecF (&part)[M]) {
   VecF acc[M][V] = {};
-  accumulate<Unit, M, V>(acc, keys, h.words, 1, h.q + first * kLanes, h.lanes, h.words);
+  const EvenColumns q{h.q + first * kLanes, h.lanes};
+  accumulate<Unit, M, V>(acc, EvenRows<M>(keys, h.words, 1), q, h.words);
   // Lanes past the last head are zero, whatever their dot product is (0 * inf is NaN).
   VecI last{};
   for (int l = 0; l < kLanes; ++l) last[l] = (first + V - 1) * kLanes + l < h.heads ? -1 : 0;

@@ -19,10 +19,15 @@ constexpr int kMaxLanes = 16;
 struct Arithmetic {
   int dims_per_word;
 
-  // c[m, n] (+)= sum over x < words of a[m, x] . b[x, n], in an order that depends on x alone.
-  // n is a multiple of the level's lanes; a has strides (a_row, a_col), b and c unit stride in n.
-  void (*gemm)(const uint32_t* a, int64_t a_row, int64_t a_col, const uint32_t* b, int64_t b_row,
-               float* c, int64_t c_row, int m, int n, int words, bool accumulate);
+  // out[i, lane] = keys[i] . q[lane]: [num_keys, lanes], lanes a multiple of the level's. keys: where
+  // the words of each begin; q: [words / 2, lanes, 2].
+  void (*dots)(const uint32_t* const* keys, int num_keys, const uint32_t* q, int lanes, int words,
+               float* out);
+
+  // out[h, :] (+)= sum over x < words of p[x, h] . values[x], for `dims` of the values, a multiple
+  // of 64; p: [words, lanes], out: [heads, dims].
+  void (*combine)(const uint32_t* p, int heads, int lanes, const uint32_t* const* values, int words,
+                  float* out, int dims, bool accumulate);
 
   // out[i] = scales[i] * sum over h < heads of weights[h] * relu(q[:, h] . keys[i, :]), with
   // relu(NaN) = NaN. q: [words, lanes] with heads padded to whole vectors, as are weights.
@@ -35,11 +40,11 @@ struct Arithmetic {
   // As Isa::dequantize_bf16, to words.
   void (*dequantize)(const uint8_t* in, const float* scales, int groups, int n, uint32_t* out);
 
-  // Value words of the first `dims` dims of a key tile as gemm takes them, [ceil(num_keys /
-  // dims_per_word), dims]; null where the keys, [num_keys, key_words], already are that.
-  void (*pair_values)(const uint32_t* keys, int key_words, int num_keys, int dims, uint32_t* out);
+  // The first `dims` dims of keys as values for combine, [ceil(num_keys / dims_per_word), dims];
+  // null where the keys already are that.
+  void (*pair_values)(const uint32_t* const* keys, int num_keys, int dims, uint32_t* out);
 
-  // Softmax weights of one key tile as gemm takes them: scores [num_keys, lanes] are multiplied by
+  // Softmax weights of one key tile as combine takes them: scores [num_keys, lanes] are multiplied by
   // sm_scale; max and sum [lanes] go on; alpha is what earlier results are to be multiplied by;
   // p: [ceil(num_keys / dims_per_word), lanes].
   void (*softmax)(float* scores, int num_keys, int lanes, float sm_scale, float* max, float* sum,

@@ -47,7 +47,7 @@ inline VecI pair_words(VecF first, VecF second) {
 }
 
 // See Arithmetic::pair_values. An odd last key is paired with zeros; dims: a multiple of 32.
-void pair_values_bf16(const uint32_t* keys, int key_words, int num_keys, int dims, uint32_t* out) {
+void pair_values_bf16(const uint32_t* const* keys, int num_keys, int dims, uint32_t* out) {
   // Word i of the first key, then of the second, as vpermt2w numbers them.
 #define DSA_PAIR(l) (l) | (32 + (l)) << 16
 #define DSA_NEXT_PAIR(l) (16 + (l)) | (48 + (l)) << 16
@@ -55,12 +55,13 @@ void pair_values_bf16(const uint32_t* keys, int key_words, int num_keys, int dim
   const __m512i next_pairs = (__m512i)VecI{DSA_EACH_LANE(DSA_NEXT_PAIR)};
 #undef DSA_PAIR
 #undef DSA_NEXT_PAIR
-  for (int key = 0; key < num_keys; key += 2, keys += 2 * key_words) {
-    const uint32_t* other = keys + key_words;
+  for (int key = 0; key < num_keys; key += 2) {
+    const bool paired = key + 1 < num_keys;
+    const uint32_t *one = keys[key], *other = keys[key + paired];
     for (int d = 0; d < dims; d += 2 * kLanes, out += 2 * kLanes) {
-      const __m512i first = _mm512_loadu_si512(keys + d / 2);
+      const __m512i first = _mm512_loadu_si512(one + d / 2);
       const __m512i second =
-          key + 1 < num_keys ? _mm512_loadu_si512(other + d / 2) : _mm512_setzero_si512();
+          paired ? _mm512_loadu_si512(other + d / 2) : _mm512_setzero_si512();
       _mm512_storeu_si512(out, _mm512_permutex2var_epi16(first, pairs, second));
       _mm512_storeu_si512(out + kLanes, _mm512_permutex2var_epi16(first, next_pairs, second));
     }

@@ -12,7 +12,8 @@ namespace {
 
 #if defined(__AVX512BF16__)
 constexpr Arithmetic kBf16{2,
-                           gemm<Bf16>,
+                           dots<Bf16>,
+                           combine<Bf16>,
                            score<Bf16>,
                            load_fp8_bf16,
                            load_bf16_bf16,
@@ -27,7 +28,7 @@ constexpr const Arithmetic* kBf16OrNull = nullptr;
 constexpr Isa make_table(const char* name) {
   return {name,
           kLanes,
-          {1, gemm<Fp32>, score<Fp32>, load_fp8_fp32, load_bf16_fp32, dequantize_fp32, nullptr,
+          {1, dots<Fp32>, combine<Fp32>, score<Fp32>, load_fp8_fp32, load_bf16_fp32, dequantize_fp32, nullptr,
            softmax<Fp32>},
           kBf16OrNull,
           from_bfloat16,

@@ -55,6 +55,10 @@ inline VecF splat(float x) {
 inline VecI splat(uint32_t x) {
   return static_cast<int32_t>(x) - VecI{};
 }
+inline VecI splat(uint64_t x) {
+  typedef int64_t VecL __attribute__((vector_size(DSA_VECTOR_BYTES)));
+  return reinterpret_cast<VecI>(static_cast<int64_t>(x) - VecL{});
+}
 inline VecI bits(VecF v) {
   return reinterpret_cast<VecI>(v);
 }
