@@ -14,6 +14,7 @@ from transformers.models.glm_moe_dsa import modeling_glm_moe_dsa as glm_moe_dsa
 import dsa_kernels
 from dsa_kernels.integrations.transformers import indexer as lightning
 from dsa_kernels.integrations.transformers.bounds import IMPLEMENTATION, RowBounds
+from dsa_kernels.integrations.transformers.products import bmm_into, linear
 
 LATENT_DIM = 512
 ROPE_DIM = 64
@@ -43,11 +44,16 @@ class SparseAttention:
             state.begin_call()
 
         batch, queries = hidden_states.shape[:2]
-        q_resid = self.q_a_layernorm(self.q_a_proj(hidden_states))
-        q = self.q_b_proj(q_resid).view(batch, queries, -1, self.qk_head_dim).transpose(1, 2)
+        q_resid = self.q_a_layernorm(linear(self.q_a_proj, hidden_states))
+        q = (
+            linear(self.q_b_proj, q_resid)
+            .view(batch, queries, -1, self.qk_head_dim)
+            .transpose(1, 2)
+        )
         q_pass, q_rot = q.split([self.qk_nope_head_dim, self.qk_rope_head_dim], dim=-1)
 
-        latent, rope = self.kv_a_proj_with_mqa(hidden_states).split([LATENT_DIM, ROPE_DIM], dim=-1)
+        latent = linear(self.kv_a_proj_with_mqa, hidden_states)
+        latent, rope = latent.split([LATENT_DIM, ROPE_DIM], dim=-1)
         latent = self.kv_a_layernorm(latent).view(batch, 1, queries, LATENT_DIM)
         rope = rope.view(batch, 1, queries, ROPE_DIM)
         q_rot, rope = deepseek_v32.apply_rotary_pos_emb_interleave(
@@ -77,7 +83,7 @@ class SparseAttention:
             )
         state.record(indices)
         out = self._attend(q_pass, q_rot, latent[:, 0], rope[:, 0], indices, bounds.key_end)
-        return self.o_proj(out.flatten(2)), indices
+        return linear(self.o_proj, out.flatten(2)), indices
 
     def _attend(
         self,
@@ -123,11 +129,11 @@ class SparseAttention:
         out: torch.Tensor,  # [rows, heads, v_head_dim], written
     ) -> None:
         q = kv.new_empty((q_pass.shape[1], q_pass.shape[0], LATENT_DIM + ROPE_DIM))
-        q[..., :LATENT_DIM] = torch.bmm(q_pass, to_key).transpose(0, 1)
+        bmm_into(q_pass, to_key, q[..., :LATENT_DIM])
         q[..., LATENT_DIM:] = q_rot.transpose(0, 1)
         attended, _, _ = dsa_kernels.sparse_mla_prefill(q, kv, indices, sm_scale=self.scaling)
         attended = attended.transpose(0, 1).to(to_value.dtype)
-        out.copy_(torch.bmm(attended, to_value.transpose(1, 2)).transpose(0, 1))
+        bmm_into(attended, to_value.transpose(1, 2), out)
 
     def _check_call(self, hidden_states, bounds, past_key_values, position_ids, kwargs) -> None:
         """Raises for what only the call shows to be unsupported, before any cache is written."""

@@ -8,6 +8,7 @@ import torch
 
 import dsa_kernels
 from dsa_kernels.integrations.transformers.bounds import RowBounds
+from dsa_kernels.integrations.transformers.products import linear
 
 
 def _rotate(indexer, x: torch.Tensor, position_embeddings, rope: Callable) -> torch.Tensor:
@@ -22,7 +23,7 @@ def _rotate(indexer, x: torch.Tensor, position_embeddings, rope: Callable) -> to
 
 def store_keys(indexer, hidden_states, position_embeddings, rope, past_key_values) -> torch.Tensor:
     """Adds this call's keys to the cache, as the stock indexer does; all [batch, keys, dim]."""
-    k = indexer.k_norm(indexer.wk(hidden_states)).unsqueeze(2)
+    k = indexer.k_norm(linear(indexer.wk, hidden_states)).unsqueeze(2)
     k = _rotate(indexer, k, position_embeddings, rope).squeeze(2)
     if past_key_values is None:
         return k
@@ -43,9 +44,10 @@ def select(
     if bounds.key_end <= indexer.index_topk:
         return bounds.all_visible()
     batch, queries = hidden_states.shape[:2]
-    q = indexer.wq_b(q_resid).view(batch, queries, indexer.n_heads, indexer.head_dim)
+    q = linear(indexer.wq_b, q_resid).view(batch, queries, indexer.n_heads, indexer.head_dim)
     q = _rotate(indexer, q, position_embeddings, rope).to(keys.dtype)
-    weights = indexer.weights_proj(hidden_states.to(indexer.weights_proj.weight.dtype)).float()
+    weights = hidden_states.to(indexer.weights_proj.weight.dtype)
+    weights = linear(indexer.weights_proj, weights).float()
     weights = weights * (indexer.n_heads**-0.5 * indexer.softmax_scale)
 
     out = torch.empty(
