@@ -1,6 +1,6 @@
 """Counts the distinct instruction forms (opcode, modifiers, operand kinds) of PTX files.
 
-    python -m ptx_emulator.tests.census module.ptx ...
+python -m ptx_emulator.tests.census module.ptx ...
 """
 
 import re
@@ -23,7 +23,7 @@ SPECIAL = re.compile(
 def statements(text):
     text = COMMENT.sub(" ", text)
     text = SECTION.sub(" ", text)
-    text = re.sub(r'^\s*\.(loc|file|version|target|address_size)\b[^\n]*', "", text, flags=re.M)
+    text = re.sub(r"^\s*\.(loc|file|version|target|address_size)\b[^\n]*", "", text, flags=re.M)
     depth = 0
     piece = ""
     for char in text:

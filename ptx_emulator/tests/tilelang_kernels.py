@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import tilelang
 import tilelang.language as T
 
-from compile import ptx_of
+from .compile import ptx_of
 
 FP8 = "float8_e4m3fn"
 

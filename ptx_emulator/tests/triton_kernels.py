@@ -145,9 +145,7 @@ def attention(
         weight = tl.exp2(score - larger[:, None])
         shrink = tl.exp2(largest - larger)
         mass = mass * shrink + tl.sum(weight, axis=1)
-        total = tl.dot(
-            weight.to(tl.bfloat16), v.load([base + start, 0]), total * shrink[:, None]
-        )
+        total = tl.dot(weight.to(tl.bfloat16), v.load([base + start, 0]), total * shrink[:, None])
         largest = larger
     o.store([base + first, 0], (total / mass[:, None]).to(tl.bfloat16))
     tl.store(lse_ptr + base + rows, largest / LOG2E + tl.log(mass))
@@ -254,13 +252,21 @@ def matmul_fp8(BM=128, BN=128, BK=128, warps=4):
 
 
 def matmul_device(BM=64, BN=128, BK=64):
-    signature = {**dict.fromkeys(("a_ptr", "b_ptr", "c_ptr"), "*bf16"), **dict.fromkeys("MNK", "i32")}
+    signature = {
+        **dict.fromkeys(("a_ptr", "b_ptr", "c_ptr"), "*bf16"),
+        **dict.fromkeys("MNK", "i32"),
+    }
     constants = {"BM": BM, "BN": BN, "BK": BK}
-    return compile_kernel(matmul_device_descriptors, signature, constants, num_warps=4, num_stages=3)
+    return compile_kernel(
+        matmul_device_descriptors, signature, constants, num_warps=4, num_stages=3
+    )
 
 
 def matmul_ampere(BM=64, BN=64, BK=32, sm=80, aligned=True):
-    signature = {**dict.fromkeys(("a_ptr", "b_ptr", "c_ptr"), "*bf16"), **dict.fromkeys("MNK", "i32")}
+    signature = {
+        **dict.fromkeys(("a_ptr", "b_ptr", "c_ptr"), "*bf16"),
+        **dict.fromkeys("MNK", "i32"),
+    }
     constants = {"BM": BM, "BN": BN, "BK": BK}
     return compile_kernel(
         matmul_pointers, signature, constants, sm=sm, aligned=aligned, num_warps=4, num_stages=3
