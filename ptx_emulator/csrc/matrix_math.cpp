@@ -34,33 +34,33 @@ Float16 multiply_add(Float16 a, Float16 b, Float16 c) {
 #endif
 }
 Float16 repeat4(const float* p) {
-  using Float4 = float __attribute__((vector_size(16)));
-  Float4 v;
-  std::memcpy(&v, p, sizeof(v));
-  return __builtin_shufflevector(v, v, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3);
+#ifdef __AVX512F__
+  // The form without a mask draws a false warning of g++ 12.
+  return reinterpret_cast<Float16>(_mm512_maskz_broadcast_f32x4(0xffff, _mm_loadu_ps(p)));
+#else
+  return Float16{p[0], p[1], p[2], p[3], p[0], p[1], p[2], p[3],
+                 p[0], p[1], p[2], p[3], p[0], p[1], p[2], p[3]};
+#endif
 }
 
-// c[block][row half][column parity][lane] += a * b over `blocks` blocks of eight columns.
+// c[block][row half][column parity][lane] += a * b over `blocks` blocks of eight columns. The sums
+// stay in registers, so the inner loops must be unrolled.
 template <int kBlocks>
 void accumulate(int k_total, const float* a, const float* b, float (*c)[2][2][kLanes]) {
-  Float16 sum[kBlocks][2][2][2];
-  for (int j = 0; j < kBlocks; ++j)
-    for (int h = 0; h < 2; ++h)
-      for (int p = 0; p < 2; ++p)
-        for (int v = 0; v < 2; ++v) sum[j][h][p][v] = load16(c[j][h][p] + 16 * v);
-  for (int k = 0; k < k_total; ++k)
-    for (int j = 0; j < kBlocks; ++j)
-      for (int p = 0; p < 2; ++p) {
-        const Float16 column = repeat4(b + ((j * 2 + p) * k_total + k) * 4);
-        for (int h = 0; h < 2; ++h)
-          for (int v = 0; v < 2; ++v)
-            sum[j][h][p][v] = multiply_add(load16(a + (h * k_total + k) * kLanes + 16 * v), column,
-                                           sum[j][h][p][v]);
-      }
-  for (int j = 0; j < kBlocks; ++j)
-    for (int h = 0; h < 2; ++h)
-      for (int p = 0; p < 2; ++p)
-        for (int v = 0; v < 2; ++v) store16(c[j][h][p] + 16 * v, sum[j][h][p][v]);
+  Float16 sum[kBlocks * 8];  // [block][column parity][row half][half of the lanes]
+  const auto at = [&](int i) { return c[i / 8][i / 2 % 2][i / 4 % 2] + i % 2 * 16; };
+#pragma GCC unroll 16
+  for (int i = 0; i < kBlocks * 8; ++i) sum[i] = load16(at(i));
+  for (int k = 0; k < k_total; ++k) {
+    Float16 rows[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) rows[i] = load16(a + (i / 2 * k_total + k) * kLanes + i % 2 * 16);
+#pragma GCC unroll 16
+    for (int i = 0; i < kBlocks * 8; ++i)
+      sum[i] = multiply_add(rows[i % 4], repeat4(b + (i / 4 * k_total + k) * 4), sum[i]);
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < kBlocks * 8; ++i) store16(at(i), sum[i]);
 }
 
 int exponent_of(float x, int least) {

@@ -44,23 +44,29 @@ void locate(const MatrixDescriptor& m, int rows, bool mn_major, uint32_t* addres
 
 namespace {
 
-// set(row, k, value) for all elements.
+// set(row, k, value) for all elements; rows of a block of eight vary fastest.
+template <bool kMnMajor, class Set>
+void decode_chunks(Type type, int k_total, int rows, bool negate, const uint8_t* const* chunks,
+                   Set set) {
+  const int each = 16 / bytes_of(type);
+  alignas(64) float values[8][kMaxK];  // [row][k], or [row block's k][row]
+  for (int block = 0; block < rows / 8; ++block) {
+    for (int c = 0; c < 16; ++c)
+      decode_elements(type, chunks[16 * block + c], each,
+                      kMnMajor ? &values[0][0] + 8 * c : values[c / 2] + c % 2 * each);
+    if (negate)
+      for (float& v : reinterpret_cast<float(&)[8 * kMaxK]>(values)) v = -v;
+    for (int k = 0; k < k_total; ++k)
+      for (int row = 0; row < 8; ++row)
+        set(8 * block + row, k, kMnMajor ? (&values[0][0])[8 * k + row] : values[row][k]);
+  }
+}
+
 template <class Set>
 void decode_chunks(Type type, int k_total, int rows, bool mn_major, bool negate,
                    const uint8_t* const* chunks, Set set) {
-  const int each = 16 / bytes_of(type);
-  float values[16];
-  for (int c = 0; c < chunks_of(rows); ++c) {
-    decode_elements(type, chunks[c], each, values);
-    if (negate)
-      for (int i = 0; i < each; ++i) values[i] = -values[i];
-    for (int i = 0; i < each; ++i) {
-      if (mn_major)
-        set(c / k_total * 8 + i, c % k_total, values[i]);
-      else
-        set(c / 2, c % 2 * each + i, values[i]);
-    }
-  }
+  mn_major ? decode_chunks<true>(type, k_total, rows, negate, chunks, set)
+           : decode_chunks<false>(type, k_total, rows, negate, chunks, set);
 }
 
 }  // namespace
@@ -70,11 +76,14 @@ void multiply_warpgroup(const MatrixOp& op, const WarpgroupOperands& operands) {
   static thread_local OperandB b;
   if (operands.a_chunks)
     decode_chunks(op.a, op.k, 64, operands.a_mn_major, op.negate_a, operands.a_chunks,
-                  [&](int row, int k, float value) { a[row / 16].set(op.k, row % 16, k, value); });
+                  [k_total = op.k](int row, int k, float value) {
+                    a[row / 16].set(k_total, row % 16, k, value);
+                  });
   else
     for (int w = 0; w < 4; ++w) load_fragment_a(op, operands.a_registers[w], a[w]);
-  decode_chunks(op.b, op.k, op.n, operands.b_mn_major, op.negate_b, operands.b_chunks,
-                [&](int column, int k, float value) { b.set(op.k, column, k, value); });
+  decode_chunks(
+      op.b, op.k, op.n, operands.b_mn_major, op.negate_b, operands.b_chunks,
+      [k_total = op.k](int column, int k, float value) { b.set(k_total, column, k, value); });
   for (int w = 0; w < 4; ++w) multiply(op, a[w], b, operands.d[w], operands.d[w]);
 }
 
