@@ -148,6 +148,13 @@ Ref Encoding::predicate(const Operand& o, bool& negated) {
   return s->ref;
 }
 
+Ref Encoding::predicate_source(const Operand& o, bool& negated) {
+  if (o.kind != Operand::constant || o.value.real_bits || !o.value.symbol.empty())
+    return predicate(o, negated);
+  negated = false;
+  return constant(o.value.bits ? ~uint64_t{0} : 0, sizeof(Mask));
+}
+
 void Encoding::address(int i) {
   const Operand& o = operand(i);
   if (o.kind != Operand::address) fail("an address is expected");

@@ -39,6 +39,7 @@ class Encoding {
   Ref destination(const Operand& o, Type type);  // kNoRef for "_"
   Ref predicate(int i, bool& negated) { return predicate(operand(i), negated); }
   Ref predicate(const Operand& o, bool& negated);
+  Ref predicate_source(const Operand& o, bool& negated);  // a constant too; read by Warp::in<Mask>
   // The register of any type, with its width; for ld, st and cvt, where it may be wider.
   Ref wide_source(const Operand& o, Type type, int& register_bytes);
   Ref wide_destination(const Operand& o, Type type, int& register_bytes);

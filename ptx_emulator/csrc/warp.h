@@ -107,4 +107,7 @@ struct Warp {
   bool done() const { return alive == 0; }
 };
 
+// Steps that the warp's machine has made; the scheduler's.
+uint64_t elapsed(const Warp& w);
+
 }  // namespace ptx
