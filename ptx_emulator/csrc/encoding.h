@@ -70,7 +70,6 @@ using Opcodes = std::unordered_map<std::string_view, Encoder>;
 void add_integer_opcodes(Opcodes&);
 void add_bit_opcodes(Opcodes&);
 void add_float_opcodes(Opcodes&);
-void add_half_opcodes(Opcodes&);
 void add_compare_opcodes(Opcodes&);
 void add_convert_opcodes(Opcodes&);
 void add_move_opcodes(Opcodes&);
