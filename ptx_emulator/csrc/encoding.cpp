@@ -46,6 +46,14 @@ Type Encoding::take_type_or_none() {
   return Type::none;
 }
 
+std::pair<Type, Type> Encoding::peek_types() const {
+  Type types[2] = {Type::none, Type::none};
+  int found = 0;
+  for (std::string_view m : modifiers_)
+    if (const auto type = parse_type(m); type && found < 2) types[found++] = *type;
+  return {types[0], types[1]};
+}
+
 Type Encoding::take_type() {
   const Type type = take_type_or_none();
   if (type == Type::none) fail("a type is missing");

@@ -4,6 +4,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "ast.h"
@@ -26,6 +27,7 @@ class Encoding {
   int take_one_of(std::initializer_list<std::string_view> modifiers, int otherwise = -1);
   Type take_type();  // the first that is left; an error if there is none
   Type take_type_or_none();
+  std::pair<Type, Type> peek_types() const;  // the first two that are left, or none
   bool has_modifiers() const { return !modifiers_.empty(); }
   void finish() const;  // an error if a modifier is left
 
@@ -76,7 +78,6 @@ using Opcodes = std::unordered_map<std::string_view, Encoder>;
 void add_integer_opcodes(Opcodes&);
 void add_bit_opcodes(Opcodes&);
 void add_float_opcodes(Opcodes&);
-void add_half_opcodes(Opcodes&);
 void add_compare_opcodes(Opcodes&);
 void add_convert_opcodes(Opcodes&);
 void add_move_opcodes(Opcodes&);

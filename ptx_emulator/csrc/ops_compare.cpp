@@ -131,9 +131,8 @@ Flow set_halves(Warp& w, const Instr& in, Mask mask) {
   const Mask low = combine(w, in, compare<HalfOf<Half, 0>, F>(w, in));
   const Mask high = combine(w, in, compare<HalfOf<Half, 1>, F>(w, in));
   const uint32_t yes = in.more;
-  write_lanes(w.out<uint32_t>(in.d), mask, [=](int l) {
-    return (low >> l & 1 ? yes : 0) | (high >> l & 1 ? yes << 16 : 0);
-  });
+  write_lanes(w.out<uint32_t>(in.d), mask,
+              [=](int l) { return (low >> l & 1 ? yes : 0) | (high >> l & 1 ? yes << 16 : 0); });
   return Flow::next;
 }
 
@@ -185,8 +184,7 @@ template <class Pick>
 Handler pick_compare(Encoding& e, Type t, int relation, bool ftz, Pick pick) {
   const auto floats = [&]<class Lane>(Lane) {
     if (relation > 13) e.fail("lo, ls, hi and hs compare unsigned integers");
-    return pick_relation(relation,
-                         [&]<class F>(F f) { return pick.template operator()<Lane>(f); });
+    return pick_relation(relation, [&]<class F>(F f) { return pick.template operator()<Lane>(f); });
   };
   if (ftz && t != Type::f32 && t != Type::f16 && t != Type::f16x2) e.fail(".ftz of this type");
   switch (t) {
@@ -267,7 +265,8 @@ void set(Encoding& e) {
   const bool half = t == Type::f16 || t == Type::bf16;
   if ((to == Type::u16 || to == Type::s16) && !half)
     e.fail("a 16-bit integer result is for .f16 and .bf16");
-  if (is_pair(t) != is_pair(to) && !(is_pair(t) && is_integer(to))) e.fail("types that don't match");
+  if (is_pair(t) != is_pair(to) && !(is_pair(t) && is_integer(to)))
+    e.fail("types that don't match");
   if ((is_pair(to) && to != t) || (half && (to == Type::f32))) e.fail("types that don't match");
   e.out.run = pick_compare(e, t, relation, ftz, [&]<class Lane, class F>(F) -> Handler {
     if constexpr (std::is_same_v<typename Lane::Stored, uint16_t> &&

@@ -249,9 +249,8 @@ Flow in_window(Warp& w, const Instr& in, Mask mask) {
 Flow outside_windows(Warp& w, const Instr& in, Mask mask) {
   const uint64_t* a = w.in<uint64_t>(in.a);
   // The parameters of a kernel count as global.
-  const Mask hit = lanes_where([=](int l) {
-    return (a[l] < kWindowBytes) | (a[l] - kParamWindow < kWindowBytes);
-  });
+  const Mask hit = lanes_where(
+      [=](int l) { return (a[l] < kWindowBytes) | (a[l] - kParamWindow < kWindowBytes); });
   write_pred(w.pred(in.d), mask, hit);
   return Flow::next;
 }
