@@ -5,8 +5,6 @@
 
 namespace ptx {
 
-void add_half_opcodes(Opcodes&) {}
-void add_convert_opcodes(Opcodes&) {}
 void add_atomic_opcodes(Opcodes&) {}
 void add_warp_opcodes(Opcodes&) {}
 void add_barrier_opcodes(Opcodes&) {}
