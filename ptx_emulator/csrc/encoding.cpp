@@ -46,6 +46,14 @@ Type Encoding::take_type_or_none() {
   return Type::none;
 }
 
+std::pair<Type, Type> Encoding::peek_types() const {
+  Type types[2] = {Type::none, Type::none};
+  int found = 0;
+  for (std::string_view m : modifiers_)
+    if (const auto type = parse_type(m); type && found < 2) types[found++] = *type;
+  return {types[0], types[1]};
+}
+
 Type Encoding::take_type() {
   const Type type = take_type_or_none();
   if (type == Type::none) fail("a type is missing");
@@ -146,6 +154,13 @@ Ref Encoding::predicate(const Operand& o, bool& negated) {
   const Symbol* s = o.kind == Operand::name ? decoder_.find(o.word) : nullptr;
   if (!s || s->type != Type::pred) fail("a predicate is expected");
   return s->ref;
+}
+
+Ref Encoding::predicate_source(const Operand& o, bool& negated) {
+  if (o.kind != Operand::constant || o.value.real_bits || !o.value.symbol.empty())
+    return predicate(o, negated);
+  negated = false;
+  return constant(o.value.bits ? ~uint64_t{0} : 0, sizeof(Mask));
 }
 
 void Encoding::address(int i) {

@@ -207,8 +207,8 @@ Flow prmt(Warp& w, const Instr& in, Mask mask) {
 // Predicates are masks: one operation for all lanes. small: 0 and, 1 or, 2 xor, 3 not, 4 mov;
 // imm bits 0 and 1 negate the sources.
 Flow logic_of_predicates(Warp& w, const Instr& in, Mask mask) {
-  const Mask a = w.pred(in.a) ^ (in.imm & 1 ? kAllLanes : 0);
-  const Mask b = in.b == kNoRef ? 0 : w.pred(in.b) ^ (in.imm & 2 ? kAllLanes : 0);
+  const Mask a = *w.in<Mask>(in.a) ^ (in.imm & 1 ? kAllLanes : 0);
+  const Mask b = in.b == kNoRef ? 0 : *w.in<Mask>(in.b) ^ (in.imm & 2 ? kAllLanes : 0);
   const Mask value = in.small == 0 ? a & b : in.small == 1 ? a | b : in.small == 2 ? a ^ b : a;
   write_pred(w.pred(in.d), mask, value);
   return Flow::next;
@@ -221,8 +221,8 @@ void logic(Encoding& e, int which) {
   if (t == Type::pred) {
     bool na = false, nb = false, nd = false;
     e.out.d = e.predicate(0, nd);
-    e.out.a = e.predicate(1, na);
-    e.out.b = e.predicate(2, nb);
+    e.out.a = e.predicate_source(e.operand(1), na);
+    e.out.b = e.predicate_source(e.operand(2), nb);
     e.out.imm = (na ? 1 : 0) | (nb ? 2 : 0);
     e.out.small = which;
     e.out.run = logic_of_predicates;
@@ -266,7 +266,7 @@ void words(Encoding& e, int sources) {
 void encode_predicate_move(Encoding& e) {
   bool na = false, nd = false;
   e.out.d = e.predicate(0, nd);
-  e.out.a = e.predicate(1, na);
+  e.out.a = e.predicate_source(e.operand(1), na);
   e.out.imm = na ? 1 : 0;
   e.out.small = 4;
   e.out.run = logic_of_predicates;
