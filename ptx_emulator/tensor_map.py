@@ -8,15 +8,27 @@ import numpy as np
 from . import _library
 
 _BYTES = 128
-_TYPES = (
-    "uint8 uint16 uint32 int32 uint64 int64 float16 float32 float64 bfloat16 float32_ftz tfloat32 "
-    "tfloat32_ftz 16u4_align8b 16u4_align16b 16u6_align16b"
-).split()
-_SWIZZLES = (
-    "none 32B 64B 128B 128B_atom_32B 128B_atom_32B_flip_8B 128B_atom_64B".split()
-)
-_INTERLEAVES = ["none", "16B", "32B"]
-_PROMOTIONS = ["none", "64B", "128B", "256B"]
+_TYPES = [
+    "uint8",
+    "uint16",
+    "uint32",
+    "int32",
+    "uint64",
+    "int64",
+    "float16",
+    "float32",
+    "float64",
+    "bfloat16",
+    "float32_ftz",
+    "tfloat32",
+    "tfloat32_ftz",
+    "16u4_align8b",
+    "16u4_align16b",
+    "16u6_align16b",
+]
+_SWIZZLES = [0, 32, 64, 128, "128, atoms of 32", "128, atoms of 32, 8 flipped", "128, atoms of 64"]
+_INTERLEAVES = [0, 16, 32]
+_PROMOTIONS = [0, 64, 128, 256]
 _FILLS = ["zero", "nan"]
 
 
@@ -39,8 +51,8 @@ class _Arguments(ctypes.Structure):
 class TensorMap:
     """A tensor map of an array (numpy or CPU torch), to be passed to a kernel as an argument.
 
-    `box` and what else has an entry for each dimension is in the driver's order, innermost first.
-    Size and strides (in bytes, without the innermost) are the array's own unless they are given.
+    `box` and what else has an entry for each dimension is in the driver's order, innermost first;
+    swizzle, interleave and L2 promotion are numbers of bytes. Size and strides (in bytes, without the innermost) are the array's own unless they are given.
     Arguments that the driver refuses raise a ValueError that names them.
     """
 
@@ -53,9 +65,9 @@ class TensorMap:
         strides: Sequence[int] | None = None,
         element_strides: Sequence[int] | None = None,
         data_type: str | None = None,
-        swizzle: str = "none",
-        interleave: str = "none",
-        l2_promotion: str = "none",
+        swizzle: int | str = 0,
+        interleave: int = 0,
+        l2_promotion: int = 0,
         fill: str = "zero",
     ):
         self.array = array

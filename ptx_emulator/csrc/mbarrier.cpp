@@ -41,8 +41,8 @@ uint32_t offset_of(uint64_t address) {
 
 // No two states that follow each other have the same image.
 uint64_t Mbarrier::image() const {
-  return uint64_t{0xb} << 60 | (phase & 0x3fff) << 46 | (static_cast<uint64_t>(tx) & 0x3ffffff) << 20 |
-         static_cast<uint64_t>(pending);
+  return uint64_t{0xb} << 60 | (phase & 0x3fff) << 46 |
+         (static_cast<uint64_t>(tx) & 0x3ffffff) << 20 | static_cast<uint64_t>(pending);
 }
 
 std::string Mbarrier::describe() const {
@@ -110,9 +110,9 @@ void complete_tx(Warp& w, Mbarrier& b, int64_t bytes, int lane) {
 
 void arrive(Warp& w, Mbarrier& b, int64_t count, int lane) {
   if (count > b.pending)
-    throw Fault(Fault::race,
-                b.describe() + " gets " + std::to_string(count) + " arrivals more than it waits for",
-                lane);
+    throw Fault(
+        Fault::race,
+        b.describe() + " gets " + std::to_string(count) + " arrivals more than it waits for", lane);
   b.pending -= count;
   finish_update(w, b);
 }

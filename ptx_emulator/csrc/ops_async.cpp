@@ -36,8 +36,10 @@ uint32_t source_bytes(const Warp& w, const Instr& in, int lane) {
     case kSize: {
       const uint32_t bytes = w.in<uint32_t>(in.c)[lane];
       if (bytes > in.small)
-        throw Fault(Fault::memory, "cp.async reads " + std::to_string(bytes) + " bytes to write " +
-                                       std::to_string(in.small), lane);
+        throw Fault(Fault::memory,
+                    "cp.async reads " + std::to_string(bytes) + " bytes to write " +
+                        std::to_string(in.small),
+                    lane);
       return bytes;
     }
     default: {
@@ -82,8 +84,8 @@ Flow commit(Warp& w, const Instr&, Mask mask) {
 // imm: groups that may be left; -1: none, committed or not
 Flow wait(Warp& w, const Instr& in, Mask mask) {
   const AsyncGroups& copies = engines_of(w).copies;
-  const bool waits = in.imm < 0 ? copies.any(mask)
-                                : copies.waiting(mask, static_cast<uint32_t>(in.imm), false);
+  const bool waits =
+      in.imm < 0 ? copies.any(mask) : copies.waiting(mask, static_cast<uint32_t>(in.imm), false);
   if (waits) return w.park(Wait::async, mask, w.pc, 0, kCopyKey);
   return Flow::next;
 }

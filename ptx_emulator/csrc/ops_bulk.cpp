@@ -82,7 +82,8 @@ void encode_plain(Encoding& e, bool reduces) {
   const bool global = e.take("global");
   const bool to_cluster = e.take("shared::cluster"), in_cta = e.take("shared::cta");
   const bool known = in_group ? global && in_cta && !to_cluster
-                              : global ? to_cluster != in_cta && !reduces : to_cluster && in_cta;
+                     : global ? to_cluster != in_cta && !reduces
+                              : to_cluster && in_cta;
   if (!known) e.fail("this direction is not modelled");
   const bool multicast = e.take("multicast::cluster");
   if (multicast && !(global && to_cluster)) e.fail("only copies from global memory are multicast");

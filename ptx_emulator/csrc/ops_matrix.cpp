@@ -56,8 +56,7 @@ Flow store_matrix(Warp& w, const Instr& in, Mask mask) {
   check_shared(a);
   uint8_t rows[kLanes][16];
   const Ref* refs = program_of(w).refs.data() + in.more;
-  for (int m = 0; m < in.small; ++m)
-    lanes_to_rows(w.in<uint32_t>(refs[m]), in.extra, rows + 8 * m);
+  for (int m = 0; m < in.small; ++m) lanes_to_rows(w.in<uint32_t>(refs[m]), in.extra, rows + 8 * m);
   access_memory(
       w, a, {false, true, Order::weak, Scope::cta}, 16,
       [&](const Block& b, const Access& part) {

@@ -119,8 +119,7 @@ Flow wait(Warp& w, const Instr& in, Mask mask) {
     complete |= Mask{over} << l;
   });
   // A try_wait may also give up; nobody may count on it.
-  const bool gives_up =
-      w.machine->options.mode == Mode::random && w.machine->random.below(16) == 0;
+  const bool gives_up = w.machine->options.mode == Mode::random && w.machine->random.below(16) == 0;
   if (!complete && (in.small & 2) && a.shape == Access::uniform && !gives_up) {
     if (std::find(b->waiters.begin(), b->waiters.end(), &w) == b->waiters.end())
       b->waiters.push_back(&w);

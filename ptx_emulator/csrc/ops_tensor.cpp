@@ -14,8 +14,8 @@ constexpr int kCoordinatesAt = 3 * AddressCode::kWords;
 
 TensorMap read_map(Warp& w, uint64_t address, int lane) {
   if (address % 64)
-    throw Fault(Fault::memory,
-                "a tensor map at " + hex(address) + ", which is no multiple of 64", lane);
+    throw Fault(Fault::memory, "a tensor map at " + hex(address) + ", which is no multiple of 64",
+                lane);
   const Block& block = locate(w, address, kTensorMapBytes, lane, "a read of a tensor map");
   if (!block.all_written(address, kTensorMapBytes))
     fault_never_written(address, kTensorMapBytes, lane);
@@ -28,9 +28,9 @@ TensorMap read_map(Warp& w, uint64_t address, int lane) {
 
 // The type that a reduction takes elements for.
 Type reduction_type(const TensorMap& map, Reduction r) {
-  constexpr Type kTypes[] = {Type::u8,  Type::u16, Type::u32,  Type::s32, Type::u64, Type::s64,
-                             Type::f16, Type::f32, Type::f64,  Type::bf16, Type::f32, Type::tf32,
-                             Type::tf32};
+  constexpr Type kTypes[] = {Type::u8,  Type::u16,  Type::u32, Type::s32, Type::u64,
+                             Type::s64, Type::f16,  Type::f32, Type::f64, Type::bf16,
+                             Type::f32, Type::tf32, Type::tf32};
   const Type type = kTypes[map.data_type];
   const bool bits = r >= Reduction::bit_and;
   if (bits && (type == Type::u32 || type == Type::s32)) return Type::b32;
@@ -184,8 +184,7 @@ Flow replace(Warp& w, const Instr& in, Mask mask) {
               throw Fault(Fault::memory, "these bytes are neither a tensor map nor zeros", l);
             map.magic = TensorMap::kMagic;
           }
-          const uint64_t value =
-              wide ? w.in<uint64_t>(in.b)[l] : uint64_t{w.in<uint32_t>(in.b)[l]};
+          const uint64_t value = wide ? w.in<uint64_t>(in.b)[l] : uint64_t{w.in<uint32_t>(in.b)[l]};
           set_field(map, static_cast<Field>(in.small), in.extra, value, l);
           std::memcpy(bytes, &map, sizeof(map));
         },
@@ -198,9 +197,9 @@ Flow replace(Warp& w, const Instr& in, Mask mask) {
 
 void encode_replace(Encoding& e) {
   if (!e.take("tile")) e.fail("only .tile is modelled");
-  const int field =
-      e.take_one_of({"global_address", "rank", "box_dim", "global_dim", "global_stride",
-                     "element_stride", "elemtype", "interleave_layout", "swizzle_mode", "fill_mode"});
+  const int field = e.take_one_of({"global_address", "rank", "box_dim", "global_dim",
+                                   "global_stride", "element_stride", "elemtype",
+                                   "interleave_layout", "swizzle_mode", "fill_mode"});
   if (field < 0) e.fail("this field is not modelled");
   take_state_space(e);
   if (!e.take("b1024")) e.fail("a tensor map is .b1024");
@@ -250,7 +249,8 @@ Flow copy_map(Warp& w, const Instr& in, Mask mask) {
 }
 
 void encode_copy_map(Encoding& e) {
-  for (const char* m : {"global", "shared::cta", "tensormap::generic", "release", "sync", "aligned"})
+  for (const char* m :
+       {"global", "shared::cta", "tensormap::generic", "release", "sync", "aligned"})
     if (!e.take(m)) e.fail(std::string(".") + m + " is expected");
   if (e.take_one_of({"cta", "cluster", "gpu", "sys"}) < 0) e.fail("a scope is missing");
   e.expect_operands(3, 3);
@@ -284,7 +284,8 @@ void encode_tensor(Encoding& e, TensorCopy kind) {
     flags |= kPrefetches;
     encode_map(e, e.operand(0), rank, words, coordinates);
     words.insert(words.end(), 2 * AddressCode::kWords, kNoRef);
-    for (int i = 1; i < 4; ++i) words[AddressCode::kWords + i] = words[2 * AddressCode::kWords + i] = 0;
+    for (int i = 1; i < 4; ++i)
+      words[AddressCode::kWords + i] = words[2 * AddressCode::kWords + i] = 0;
     used = 1;
   } else if (e.take("bulk_group")) {
     if (!e.take("global") || !e.take("shared::cta")) e.fail(".global.shared::cta is expected");

@@ -43,7 +43,8 @@ Warpgroup& warpgroup_of(Warp& w) {
 }
 
 void check_warpgroup(const Warp& w) {
-  if (w.alive != kAllLanes || (w.index / kWarps + 1) * kWarps > static_cast<int>(w.cta->warps.size()))
+  if (w.alive != kAllLanes ||
+      (w.index / kWarps + 1) * kWarps > static_cast<int>(w.cta->warps.size()))
     throw Fault(Fault::unsupported, "wgmma needs four whole warps");
 }
 
@@ -223,8 +224,7 @@ Flow wait(Warp& w, const Instr& in, Mask mask) {
   const size_t groups = s.group_ends.size(), left = static_cast<size_t>(in.imm);
   if (groups <= left) return Flow::next;
   const uint64_t target = s.group_ends[groups - left - 1];
-  if (warpgroup_of(w).completed < target)
-    return w.park(Wait::async, mask, w.pc, 0, kWgmmaKey);
+  if (warpgroup_of(w).completed < target) return w.park(Wait::async, mask, w.pc, 0, kWgmmaKey);
   s.group_ends.erase(s.group_ends.begin(), s.group_ends.end() - static_cast<ptrdiff_t>(left));
   s.settled = std::max(s.settled, target);
   std::erase_if(s.held, [&](Ref ref) {
@@ -284,8 +284,7 @@ void encode_multiply(Encoding& e) {
   Code code{};
   code.saturate = e.take("satfinite");
   const Type d = e.take_type(), a = e.take_type(), b = e.take_type();
-  if (!types_fit(d, a, b) || k != 32 / bytes_of(a) || !wgmma_has_n(n, a))
-    e.fail("no such wgmma");
+  if (!types_fit(d, a, b) || k != 32 / bytes_of(a) || !wgmma_has_n(n, a)) e.fail("no such wgmma");
   if (code.saturate && d != Type::s32) e.fail(".satfinite is for .s32");
   code.d = static_cast<uint8_t>(d);
   code.a = static_cast<uint8_t>(a);

@@ -69,11 +69,13 @@ bool can_reduce(Reduction r, Type type) {
 
 void reduce(Reduction r, Type type, uint8_t* d, const uint8_t* s, uint32_t bytes) {
   switch (type) {
-    case Type::s32: return each<int32_t>(d, s, bytes, [=](auto a, auto b) { return combine(r, a, b); });
+    case Type::s32:
+      return each<int32_t>(d, s, bytes, [=](auto a, auto b) { return combine(r, a, b); });
     case Type::b32:
     case Type::u32:
       return each<uint32_t>(d, s, bytes, [=](auto a, auto b) { return combine(r, a, b); });
-    case Type::s64: return each<int64_t>(d, s, bytes, [=](auto a, auto b) { return combine(r, a, b); });
+    case Type::s64:
+      return each<int64_t>(d, s, bytes, [=](auto a, auto b) { return combine(r, a, b); });
     case Type::b64:
     case Type::u64:
       return each<uint64_t>(d, s, bytes, [=](auto a, auto b) { return combine(r, a, b); });

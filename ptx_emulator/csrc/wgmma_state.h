@@ -19,7 +19,7 @@ struct WgmmaOp {
   const Instr* instr = nullptr;
   uint32_t pc = 0;
   uint64_t descriptor_a = 0, descriptor_b = 0;
-  int issued = 0;                                // by how many warps
+  int issued = 0;                                  // by how many warps
   std::vector<const uint8_t*> chunks_a, chunks_b;  // once all have issued it
 };
 

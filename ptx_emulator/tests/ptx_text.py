@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+
 import ptx_emulator
 
 MODES = [("eager", 0), ("late", 0), ("random", 1), ("random", 2), ("random", 3)]
@@ -18,7 +19,9 @@ _REGISTERS = """
 _labels = itertools.count()
 
 
-def module(body: str, params: str = "", shared: str = "", directives: str = "") -> ptx_emulator.Module:
+def module(
+    body: str, params: str = "", shared: str = "", directives: str = ""
+) -> ptx_emulator.Module:
     """A module with the kernel `k`. params: "u64 out, u32 n" or a whole declaration."""
     declared = [
         p.strip() if p.strip().startswith(".") else ".param .{} {}".format(*p.split())

@@ -1,9 +1,11 @@
 """mbarrier objects: phases, counts, transactions, and their misuse."""
 
 import numpy as np
-import ptx_emulator
 import pytest
-from ptx_text import INIT_DONE, MODES, module, only_thread, only_warp, pointer, wait
+
+import ptx_emulator
+
+from .ptx_text import INIT_DONE, MODES, module, only_thread, only_warp, pointer, wait
 
 SHARED = ".shared .align 8 .b64 bar[4];\n.shared .align 16 .b32 box[64];\n"
 
@@ -26,7 +28,9 @@ add.s64 %rd2, %rd1, %rd2;
 
 # Warp 0 writes, warp 1 reads, in turn, over six rounds with two barriers.
 PING_PONG = (
-    only_thread(0, "mbarrier.init.shared::cta.b64 [bar], 32;\nmbarrier.init.shared::cta.b64 [bar+8], 32;")
+    only_thread(
+        0, "mbarrier.init.shared::cta.b64 [bar], 32;\nmbarrier.init.shared::cta.b64 [bar+8], 32;"
+    )
     + INIT_DONE
     + STORE_TID
     + """mov.u32 %r2, 0;
@@ -70,7 +74,10 @@ def test_ping_pong(mode, seed):
 @pytest.mark.parametrize("suspends", [True, False])
 def test_waiting_by_state(suspends):
     op = "try_wait" if suspends else "test_wait"
-    body = init(64) + STORE_TID + f"""
+    body = (
+        init(64)
+        + STORE_TID
+        + f"""
 mbarrier.arrive.release.cta.shared::cta.b64 %rd5, [bar];
 W: mbarrier.{op}.shared::cta.b64 %p1, [bar], %rd5;
 @!%p1 bra W;
@@ -82,22 +89,31 @@ mbarrier.test_wait.shared::cta.b64 %p2, [bar], %rd6;
 selp.u32 %r7, %r6, 1000, %p2;
 st.global.u32 [%rd2], %r7;
 """
+    )
     out = run(body)
     assert sorted(out) == list(range(1, 65))  # arrivals that were pending before each
 
 
 def test_counts_and_drops():
     """40 of 64 threads drop out in the first phase; the second needs the other 24."""
-    body = init(64) + STORE_TID + """
+    body = (
+        init(64)
+        + STORE_TID
+        + """
 setp.lt.u32 %p1, %r1, 40;
 @%p1 mbarrier.arrive_drop.shared::cta.b64 %rd5, [bar];
 @!%p1 mbarrier.arrive.shared::cta.b64 %rd5, [bar];
-""" + wait("bar", 0) + """
+"""
+        + wait("bar", 0)
+        + """
 @%p1 bra OUT;
 mbarrier.arrive.shared::cta.b64 %rd5, [bar];
-""" + wait("bar", 1) + """st.global.u32 [%rd2], 7;
+"""
+        + wait("bar", 1)
+        + """st.global.u32 [%rd2], 7;
 OUT:
 """
+    )
     out = run(body)
     assert (out == np.where(np.arange(64) < 40, 0, 7)).all()
 
@@ -128,15 +144,24 @@ FAULTS = {
     "never initialised": ("no mbarrier", "mbarrier.arrive.shared::cta.b64 %rd5, [bar+8];"),
     "waiting for nothing": ("no mbarrier", wait("bar+8", 0)),
     "misaligned": ("multiple of 8", "mbarrier.arrive.shared::cta.b64 %rd5, [bar+4];"),
-    "overwritten": ("overwritten", "st.shared.u32 [bar+4], 1;\nmbarrier.arrive.shared::cta.b64 %rd5, [bar];"),
-    "too many arrivals": ("more than it waits for", "mbarrier.arrive.shared::cta.b64 %rd5, [bar], 65;"),
+    "overwritten": (
+        "overwritten",
+        "st.shared.u32 [bar+4], 1;\nmbarrier.arrive.shared::cta.b64 %rd5, [bar];",
+    ),
+    "too many arrivals": (
+        "more than it waits for",
+        "mbarrier.arrive.shared::cta.b64 %rd5, [bar], 65;",
+    ),
     "count of 0": ("1 .. 2^20 - 1", "mbarrier.init.shared::cta.b64 [bar+8], 0;"),
     "initialised twice": ("again", "mbarrier.init.shared::cta.b64 [bar], 64;"),
     "after inval": (
         "no mbarrier",
         "mbarrier.inval.shared::cta.b64 [bar];\nmbarrier.arrive.shared::cta.b64 %rd5, [bar];",
     ),
-    "noComplete that completes": ("noComplete", "mbarrier.arrive.noComplete.shared::cta.b64 %rd5, [bar], 64;"),
+    "noComplete that completes": (
+        "noComplete",
+        "mbarrier.arrive.noComplete.shared::cta.b64 %rd5, [bar], 64;",
+    ),
     "bytes": ("2^20", "mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [bar], 1048576;"),
     "old state": (
         "neither",
@@ -173,21 +198,27 @@ def test_wrong_parity_waits_for_ever(parity):
 
 def test_remote_arrival():
     """Both CTAs of a cluster arrive on the barrier of rank 0."""
-    body = pointer("%rd1", "out") + only_thread(
-        0, "mbarrier.init.shared::cta.b64 [bar], 2;"
-    ) + """fence.mbarrier_init.release.cluster;
+    body = (
+        pointer("%rd1", "out")
+        + only_thread(0, "mbarrier.init.shared::cta.b64 [bar], 2;")
+        + """fence.mbarrier_init.release.cluster;
 barrier.cluster.arrive.aligned;
 barrier.cluster.wait.aligned;
-""" + only_thread(
-        0,
-        """mov.u32 %r5, bar;
+"""
+        + only_thread(
+            0,
+            """mov.u32 %r5, bar;
 mapa.shared::cluster.u32 %r6, %r5, 0;
 mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%r6];
 """,
-    ) + """mov.u32 %r7, %cluster_ctarank;
+        )
+        + """mov.u32 %r7, %cluster_ctarank;
 setp.ne.u32 %p3, %r7, 0;
 @%p3 bra END;
-""" + wait("bar", 0) + "st.global.u32 [%rd1], 5;\nEND:\nbarrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;\n"
+"""
+        + wait("bar", 0)
+        + "st.global.u32 [%rd1], 5;\nEND:\nbarrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;\n"
+    )
     out = np.zeros(1, np.uint32)
     for mode, seed in MODES:
         out[:] = 0
@@ -196,7 +227,9 @@ setp.ne.u32 %p3, %r7, 0;
 
 
 def test_waiting_for_another_cta_is_refused():
-    body = only_thread(0, "mbarrier.init.shared::cta.b64 [bar], 1;") + """
+    body = (
+        only_thread(0, "mbarrier.init.shared::cta.b64 [bar], 1;")
+        + """
 barrier.cluster.arrive.aligned;
 barrier.cluster.wait.aligned;
 mov.u32 %r5, bar;
@@ -205,6 +238,7 @@ mbarrier.test_wait.parity.shared::cta.b64 %p1, [%r6], 0;
 barrier.cluster.arrive.aligned;
 barrier.cluster.wait.aligned;
 """
+    )
     with pytest.raises(ptx_emulator.MemoryFault, match="own CTA"):
         module(body, "", SHARED).launch("k", 2, 32, [], cluster=2)
 
@@ -219,6 +253,8 @@ def test_a_missing_wait_is_a_race(mode, seed):
 def test_initialisation_must_be_seen():
     """Nothing orders the initialisation before the other warp's use."""
     body = only_thread(0, "mbarrier.init.shared::cta.b64 [bar], 2;\nst.shared.u32 [box], 1;")
-    body += only_warp(1, "Z: ld.volatile.shared.u32 %r4, [box+4];\nmbarrier.arrive.shared::cta.b64 %rd5, [bar];")
+    body += only_warp(
+        1, "Z: ld.volatile.shared.u32 %r4, [box+4];\nmbarrier.arrive.shared::cta.b64 %rd5, [bar];"
+    )
     with pytest.raises(ptx_emulator.EmulatorError):
         run(body)
