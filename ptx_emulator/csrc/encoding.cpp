@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "decoder.h"
+#include "wgmma_state.h"
 
 namespace ptx {
 
@@ -277,6 +278,7 @@ std::unique_ptr<Program> decode(std::unique_ptr<Module> module,
   auto program = std::make_unique<Program>();
   program->module = std::move(module);
   Decoder(*program, unsupported).run();
+  mark_matrix_registers(*program);
   // constant_base() aligns within the vector, which must not move any more.
   auto& constants = program->constants;
   const size_t used = constants.size();

@@ -7,6 +7,7 @@
 #include "error.h"
 #include "limits.h"
 #include "races.h"
+#include "wgmma_state.h"
 
 namespace ptx {
 namespace {
@@ -125,6 +126,7 @@ void Machine::slice(size_t place, uint32_t length) {
       --left;
       ++w.counts[w.pc];
       if (mask) {
+        if (in.watched) note_matrix_registers(w, in);
         const Flow flow = in.run(w, in, mask);
         if (flow != Flow::next) {
           if (flow == Flow::jumped && w.pc < w.merge_pc) continue;

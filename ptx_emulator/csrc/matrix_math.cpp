@@ -26,9 +26,8 @@ void store16(float* p, Float16 v) {
 // Products of the narrow types are exact in fp32, so it does not matter whether these are fused.
 Float16 multiply_add(Float16 a, Float16 b, Float16 c) {
 #ifdef __AVX512F__
-  return reinterpret_cast<Float16>(_mm512_fmadd_ps(reinterpret_cast<__m512>(a),
-                                                   reinterpret_cast<__m512>(b),
-                                                   reinterpret_cast<__m512>(c)));
+  return reinterpret_cast<Float16>(_mm512_fmadd_ps(
+      reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b), reinterpret_cast<__m512>(c)));
 #else
   return a * b + c;
 #endif
@@ -80,8 +79,8 @@ float coarse_sum(int k_total, const float* a, int a_step, const float* b, int le
     const float x = a[k * a_step], y = b[k * 4];
     plain += x * y;
     if (x != 0 && y != 0)
-      greatest = std::max(greatest,
-                          exponent_of(x, least_exponent_a) + exponent_of(y, least_exponent_b));
+      greatest =
+          std::max(greatest, exponent_of(x, least_exponent_a) + exponent_of(y, least_exponent_b));
   }
   if (!std::isfinite(plain)) return plain;
   const double unit = std::ldexp(1.0, kFraction - greatest);
@@ -100,9 +99,9 @@ void accumulate_coarse(const MatrixOp& op, const float* a, const float* b,
     for (int h = 0; h < 2; ++h)
       for (int p = 0; p < 2; ++p)
         for (int l = 0; l < kLanes; ++l)
-          c[j][h][p][l] = coarse_sum(op.k, a + h * op.k * kLanes + l, kLanes,
-                                     b + (j * 2 + p) * op.k * 4 + l % 4, least_a, least_b,
-                                     c[j][h][p][l]);
+          c[j][h][p][l] =
+              coarse_sum(op.k, a + h * op.k * kLanes + l, kLanes,
+                         b + (j * 2 + p) * op.k * 4 + l % 4, least_a, least_b, c[j][h][p][l]);
 }
 
 const std::array<float, 256>& table_of(Type type) {
@@ -182,9 +181,8 @@ void decode_elements(Type type, const uint8_t* bytes, int count, float* out) {
     case Type::bf16: return decode_each<uint16_t>(bytes, count, out, float_of_bf16);
     case Type::f16: return decode_each<uint16_t>(bytes, count, out, float_of_f16);
     case Type::tf32:  // the low 13 bits are not looked at
-      return decode_each<uint32_t>(bytes, count, out, [](uint32_t code) {
-        return std::bit_cast<float>(code & 0xffffe000);
-      });
+      return decode_each<uint32_t>(
+          bytes, count, out, [](uint32_t code) { return std::bit_cast<float>(code & 0xffffe000); });
     case Type::s8:
       return decode_each<int8_t>(bytes, count, out, [](int8_t x) -> float { return x; });
     case Type::u8:
@@ -234,8 +232,7 @@ void multiply(const MatrixOp& op, const OperandA& a, const OperandB& b, uint32_t
   } else {
     const int blocks = op.n / 8;
     int j = 0;
-    for (; j + 2 <= blocks; j += 2)
-      accumulate<2>(op.k, a.values, b.values + j * 8 * op.k, sum + j);
+    for (; j + 2 <= blocks; j += 2) accumulate<2>(op.k, a.values, b.values + j * 8 * op.k, sum + j);
     if (j < blocks) accumulate<1>(op.k, a.values, b.values + j * 8 * op.k, sum + j);
   }
   if (op.d == Type::s32)
@@ -249,8 +246,7 @@ void multiply_f64(double* const* d, const double* a, const double* b, const doub
   for (int i = 0; i < 2; ++i)
     for (int l = 0; l < kLanes; ++l) {
       double sum = c[i][l];
-      for (int k = 0; k < 4; ++k)
-        sum = std::fma(a[l / 4 * 4 + k], b[(l % 4 * 2 + i) * 4 + k], sum);
+      for (int k = 0; k < 4; ++k) sum = std::fma(a[l / 4 * 4 + k], b[(l % 4 * 2 + i) * 4 + k], sum);
       out[i][l] = sum;
     }
   for (int i = 0; i < 2; ++i) std::memcpy(d[i], out[i], sizeof(out[i]));

@@ -1,5 +1,5 @@
-// Multiplication of 16 rows by n columns in the layout of the tensor core's register fragments, which
-// mma.sync and each warp of a wgmma share.
+// Multiplication of 16 rows by n columns in the layout of the tensor core's register fragments,
+// which mma.sync and each warp of a wgmma share.
 //
 // The operands of all types are seen as rows of k bytes: register g of a lane's A fragment holds
 // the four bytes from 4 * (lane % 4) + 16 * (g / 2) of row lane / 4 + 8 * (g % 2).
@@ -50,8 +50,8 @@ void load_fragment_b(const MatrixOp& op, const uint32_t* const* registers, Opera
 inline int accumulator_registers(const MatrixOp& op) {
   return op.d == Type::f16 ? op.n / 4 : op.n / 2;
 }
-// Column pair 8 * j + 2 * (lane % 4) of row lane / 4 + 8 * h lies in registers 4 * j + 2 * h and the
-// next, or in the halves of register 2 * j + h. d may be c.
+// Column pair 8 * j + 2 * (lane % 4) of row lane / 4 + 8 * h lies in registers 4 * j + 2 * h and
+// the next, or in the halves of register 2 * j + h. d may be c.
 void multiply(const MatrixOp& op, const OperandA& a, const OperandB& b, uint32_t* const* d,
               const uint32_t* const* c);
 

@@ -47,16 +47,15 @@ std::string text(const char* argument, int index, const char* what, uint64_t val
 }
 
 std::string check_sizes(const TensorMapArguments& a) {
-  const bool wide = a.interleave == kInterleave32 || a.data_type == k16U4Align16 ||
-                    a.data_type == k16U6Align16;
+  const bool wide =
+      a.interleave == kInterleave32 || a.data_type == k16U4Align16 || a.data_type == k16U6Align16;
   const uint64_t unit = wide ? 32 : 16;
   const char* multiple = wide ? "must be a multiple of 32" : "must be a multiple of 16";
   if (a.address % unit) return text("globalAddress", -1, multiple, a.address);
   for (int d = 0; d < a.rank; ++d) {
     if (a.dims[d] == 0 || a.dims[d] > uint64_t{1} << 32)
       return text("globalDim", d, "must be in 1 .. 2^32", a.dims[d]);
-    if (a.box[d] == 0 || a.box[d] > 256)
-      return text("boxDim", d, "must be in 1 .. 256", a.box[d]);
+    if (a.box[d] == 0 || a.box[d] > 256) return text("boxDim", d, "must be in 1 .. 256", a.box[d]);
     if ((d > 0 || a.interleave != kInterleaveNone) &&
         (a.element_strides[d] == 0 || a.element_strides[d] > 8))
       return text("elementStrides", d, "must be in 1 .. 8", a.element_strides[d]);

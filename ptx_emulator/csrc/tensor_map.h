@@ -47,8 +47,8 @@ struct TensorMap {
   uint32_t row_bytes() const { return uint32_t{box[0]} * element_bytes; }
   // From one row to the next in shared memory: a swizzle takes its whole span.
   uint32_t row_pitch() const;
-  uint32_t box_bytes() const;     // what a copy moves, and reports to its mbarrier
-  uint32_t shared_extent() const; // from the first byte to behind the last
+  uint32_t box_bytes() const;      // what a copy moves, and reports to its mbarrier
+  uint32_t shared_extent() const;  // from the first byte to behind the last
   OnLoad on_load() const;
   Fill fill() const;
 };

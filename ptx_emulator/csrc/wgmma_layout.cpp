@@ -28,17 +28,17 @@ void locate(const MatrixDescriptor& m, int rows, bool mn_major, uint32_t* addres
   if (!mn_major) {
     for (int row = 0; row < rows; ++row)
       for (uint32_t half = 0; half < 2; ++half)
-        *addresses++ = static_cast<uint32_t>(
-            swizzled(m.start + row % 8 * span + row / 8 * m.stride + half * (plain ? m.leading : 16),
-                     m.swizzle));
+        *addresses++ = static_cast<uint32_t>(swizzled(
+            m.start + row % 8 * span + row / 8 * m.stride + half * (plain ? m.leading : 16),
+            m.swizzle));
     return;
   }
   for (uint32_t block = 0; block < static_cast<uint32_t>(rows) / 8; ++block) {
     const uint32_t first =
         m.start + (plain ? block * m.stride : block % wide * 16 + block / wide * m.leading);
     for (uint32_t k = 0; k < 16; ++k)
-      *addresses++ = static_cast<uint32_t>(swizzled(
-          first + k % 8 * span + k / 8 * (plain ? m.leading : m.stride), m.swizzle));
+      *addresses++ = static_cast<uint32_t>(
+          swizzled(first + k % 8 * span + k / 8 * (plain ? m.leading : m.stride), m.swizzle));
   }
 }
 
@@ -55,7 +55,7 @@ void decode_chunks(Type type, int k_total, int rows, bool negate, const uint8_t*
       decode_elements(type, chunks[16 * block + c], each,
                       kMnMajor ? &values[0][0] + 8 * c : values[c / 2] + c % 2 * each);
     if (negate)
-      for (float& v : reinterpret_cast<float(&)[8 * kMaxK]>(values)) v = -v;
+      for (float& v : reinterpret_cast<float (&)[8 * kMaxK]>(values)) v = -v;
     for (int k = 0; k < k_total; ++k)
       for (int row = 0; row < 8; ++row)
         set(8 * block + row, k, kMnMajor ? (&values[0][0])[8 * k + row] : values[row][k]);

@@ -10,9 +10,9 @@
 namespace ptx {
 
 struct MatrixDescriptor {
-  uint32_t start = 0;                    // 18 bits of the address in the CTA's window
-  uint32_t leading = 0, stride = 0;      // byte offsets
-  int base_offset = 0;                   // of the swizzle's pattern
+  uint32_t start = 0;                // 18 bits of the address in the CTA's window
+  uint32_t leading = 0, stride = 0;  // byte offsets
+  int base_offset = 0;               // of the swizzle's pattern
   Swizzle swizzle = Swizzle::none;
   explicit MatrixDescriptor(uint64_t bits);
 };

@@ -10,19 +10,27 @@ import numpy as np
 import torch
 
 LANES = 32
-SOURCES = (
-    "tensor_map matrix_math wgmma_layout matrix_moves types formats test_hooks".split()
-)
+SOURCES = [
+    "tensor_map",
+    "matrix_math",
+    "wgmma_layout",
+    "matrix_moves",
+    "types",
+    "formats",
+    "test_hooks",
+]
 
 
 @functools.cache
 def library() -> ctypes.CDLL:
     csrc = pathlib.Path(__file__).parents[1] / "csrc"
     text = b"".join(p.read_bytes() for p in sorted(csrc.glob("*.[ch]*")))
-    out = csrc.parents[1] / "build/ptx_emulator" / f"hooks_{hashlib.sha256(text).hexdigest()[:16]}.so"
+    out = (
+        csrc.parents[1] / "build/ptx_emulator" / f"hooks_{hashlib.sha256(text).hexdigest()[:16]}.so"
+    )
     if not out.exists():
         out.parent.mkdir(parents=True, exist_ok=True)
-        flags = "-std=c++20 -O3 -march=native -ffp-contract=off -fPIC -shared".split()
+        flags = ["-std=c++20", "-O3", "-march=native", "-ffp-contract=off", "-fPIC", "-shared"]
         files = [str(csrc / f"{s}.cpp") for s in SOURCES]
         subprocess.run(["g++", *flags, *files, "-o", str(out)], check=True)
     lib = ctypes.CDLL(str(out))

@@ -7,11 +7,12 @@ not from the address arithmetic of the emulator.
 
 import ctypes
 
-import hooks
 import numpy as np
 import pytest
 import torch
-from hooks import ELEMENT_BYTES, LANES, encode, op_fields, pointer
+
+from . import hooks
+from .hooks import ELEMENT_BYTES, LANES, encode, op_fields, pointer
 
 SPANS = [16, 32, 64, 128]
 MODES = {16: 0, 128: 1, 64: 2, 32: 3}
@@ -108,7 +109,9 @@ def as_registers(matrix, kind):
     if kind == "f16":
         half = flat.astype(np.float16).view(np.uint16).astype(np.uint32)
         return np.ascontiguousarray(half[:, 0::2] | half[:, 1::2] << 16)
-    return np.ascontiguousarray(flat.astype(np.int32 if kind == "s32" else np.float32)).view(np.uint32)
+    return np.ascontiguousarray(flat.astype(np.int32 if kind == "s32" else np.float32)).view(
+        np.uint32
+    )
 
 
 def from_registers(registers, n, kind):
@@ -163,12 +166,22 @@ def test_shared_operands(kind, span, mn_major, n):
     registers = as_registers(start, d_kind)
     fields = op_fields(d_kind, kind, kind, n, step)
     for k in range(k_total // step):
-        wgmma(fields, a.descriptor(A_START, k), b.descriptor(B_START, k), memory, registers, mn_major, mn_major)
+        wgmma(
+            fields,
+            a.descriptor(A_START, k),
+            b.descriptor(B_START, k),
+            memory,
+            registers,
+            mn_major,
+            mn_major,
+        )
     expected = start + a.values @ b.values.T
     np.testing.assert_array_equal(from_registers(registers, n, d_kind), expected)
 
 
-@pytest.mark.parametrize("a_kind,b_kind", [("e4m3", "e5m2"), ("e5m2", "e4m3"), ("s8", "u8"), ("u8", "s8")])
+@pytest.mark.parametrize(
+    "a_kind,b_kind", [("e4m3", "e5m2"), ("e5m2", "e4m3"), ("s8", "u8"), ("u8", "s8")]
+)
 def test_mixed_types(a_kind, b_kind):
     rng = np.random.default_rng(3)
     memory = np.full(1 << 18, 0xFF, np.uint8)
@@ -211,10 +224,21 @@ def test_a_from_registers(kind):
     b.store(memory, B_START)
     d_kind = "s32" if kind in ("s8", "u8") else "f32"
     registers = as_registers(np.ones((64, n)), d_kind)
-    fields = op_fields(d_kind, kind, kind, n, 32 // size, negate=(1, 0) if d_kind == "f32" else (0, 0))
-    wgmma(fields, 0, b.descriptor(B_START), memory, registers, a_registers=fragment_a(encode(a.values, kind)))
+    fields = op_fields(
+        d_kind, kind, kind, n, 32 // size, negate=(1, 0) if d_kind == "f32" else (0, 0)
+    )
+    wgmma(
+        fields,
+        0,
+        b.descriptor(B_START),
+        memory,
+        registers,
+        a_registers=fragment_a(encode(a.values, kind)),
+    )
     sign = -1 if d_kind == "f32" else 1
-    np.testing.assert_array_equal(from_registers(registers, n, d_kind), 1 + sign * (a.values @ b.values.T))
+    np.testing.assert_array_equal(
+        from_registers(registers, n, d_kind), 1 + sign * (a.values @ b.values.T)
+    )
 
 
 def run_one(kind, a_values, b_values, start, d_kind="f32", **options):
@@ -226,7 +250,13 @@ def run_one(kind, a_values, b_values, start, d_kind="f32", **options):
     a.store(memory, A_START)
     b.store(memory, B_START)
     registers = as_registers(start, d_kind)
-    wgmma(op_fields(d_kind, kind, kind, n, k, **options), a.descriptor(A_START), b.descriptor(B_START), memory, registers)
+    wgmma(
+        op_fields(d_kind, kind, kind, n, k, **options),
+        a.descriptor(A_START),
+        b.descriptor(B_START),
+        memory,
+        registers,
+    )
     return from_registers(registers, n, d_kind)
 
 
@@ -238,7 +268,10 @@ def test_scale_d_ignores_the_accumulator():
 
 def test_both_negations_cancel():
     rng = np.random.default_rng(1)
-    a, b = rng.integers(-4, 5, (64, 16)).astype(np.float32), rng.integers(-4, 5, (8, 16)).astype(np.float32)
+    a, b = (
+        rng.integers(-4, 5, (64, 16)).astype(np.float32),
+        rng.integers(-4, 5, (8, 16)).astype(np.float32),
+    )
     zero = np.zeros((64, 8))
     assert (run_one("f16", a, b, zero, negate=(1, 1)) == a @ b.T).all()
     assert (run_one("f16", a, b, zero, negate=(0, 1)) == -(a @ b.T)).all()
@@ -277,7 +310,9 @@ def test_f16_accumulator():
     start = rng.integers(-9, 9, (64, 16))
     assert (run_one("f16", a, b, start, "f16") == start + a @ b.T).all()
     big = np.full((64, 16), 200.0, np.float32)
-    assert np.isposinf(run_one("f16", big, np.full((8, 16), 200.0, np.float32), np.zeros((64, 8)), "f16")).all()
+    assert np.isposinf(
+        run_one("f16", big, np.full((8, 16), 200.0, np.float32), np.zeros((64, 8)), "f16")
+    ).all()
 
 
 def test_integers_wrap_or_saturate():
@@ -364,7 +399,12 @@ def test_speed():
     d = np.zeros((4, 32, LANES), np.uint32)
     operand = ctypes.c_uint64(descriptor(0x1000, 16, 1024, 128))
     rate = hooks.library().ptx_test_wgmma_rate(
-        pointer(op_fields("f32", "bf16", "bf16", 64, 16)), operand, operand, pointer(memory), pointer(d), 20000
+        pointer(op_fields("f32", "bf16", "bf16", 64, 16)),
+        operand,
+        operand,
+        pointer(memory),
+        pointer(d),
+        20000,
     )
     print(f"{rate:.0f} m64n64k16 per second")
     assert rate > 150_000
@@ -417,7 +457,9 @@ def test_mma(kind, k, accumulator):
     rd = np.full((4, LANES), 0xDEAD, np.uint32)
     before = rc.copy()
     fields = op_fields(d_kind, kind, kind, 8, k)
-    hooks.library().ptx_test_mma(pointer(fields), pointer(ra), pointer(rb), pointer(rc), pointer(rd))
+    hooks.library().ptx_test_mma(
+        pointer(fields), pointer(ra), pointer(rb), pointer(rc), pointer(rd)
+    )
     out = np.zeros((4, len(registers), LANES), np.uint32)
     out[0] = rd[: len(registers)]
     np.testing.assert_array_equal(from_registers(out, 8, d_kind)[:16], c + a @ b)
@@ -428,7 +470,10 @@ def test_mma_f64():
     rng = np.random.default_rng(6)
     a, b, c = rng.standard_normal((8, 4)), rng.standard_normal((4, 8)), rng.standard_normal((8, 8))
     lane = np.arange(LANES)
-    ra, rb = np.ascontiguousarray(a[lane // 4, lane % 4]), np.ascontiguousarray(b[lane % 4, lane // 4])
+    ra, rb = (
+        np.ascontiguousarray(a[lane // 4, lane % 4]),
+        np.ascontiguousarray(b[lane % 4, lane // 4]),
+    )
     columns = lane % 4 * 2 + np.arange(2)[:, None]
     rc = np.ascontiguousarray(c[lane // 4, columns])
     rd = np.zeros((2, LANES))

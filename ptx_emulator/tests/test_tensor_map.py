@@ -3,15 +3,30 @@
 import ctypes
 import itertools
 
-import hooks
 import numpy as np
 import pytest
-from hooks import message_of, pointer
 
-TYPES = (
-    "UINT8 UINT16 UINT32 INT32 UINT64 INT64 FLOAT16 FLOAT32 FLOAT64 BFLOAT16 FLOAT32_FTZ TFLOAT32 "
-    "TFLOAT32_FTZ 16U4_ALIGN8B 16U4_ALIGN16B 16U6_ALIGN16B"
-).split()
+from . import hooks
+from .hooks import message_of, pointer
+
+TYPES = [
+    "UINT8",
+    "UINT16",
+    "UINT32",
+    "INT32",
+    "UINT64",
+    "INT64",
+    "FLOAT16",
+    "FLOAT32",
+    "FLOAT64",
+    "BFLOAT16",
+    "FLOAT32_FTZ",
+    "TFLOAT32",
+    "TFLOAT32_FTZ",
+    "16U4_ALIGN8B",
+    "16U4_ALIGN16B",
+    "16U6_ALIGN16B",
+]
 SIZES = dict(zip(TYPES, [1, 2, 4, 4, 8, 8, 2, 4, 8, 2, 4, 4, 4]))
 SPANS = [16, 32, 64, 128]
 
@@ -45,7 +60,9 @@ def arguments(
     fill=0,
 ):
     a = Arguments(TYPES.index(kind) if isinstance(kind, str) else kind, len(dims), address)
-    for field, values in zip(("dims", "strides", "box", "element_strides"), (dims, strides, box, steps)):
+    for field, values in zip(
+        ("dims", "strides", "box", "element_strides"), (dims, strides, box, steps)
+    ):
         getattr(a, field)[: len(values)] = list(values)
     a.interleave, a.swizzle, a.l2_promotion, a.oob_fill = interleave, swizzle, promotion, fill
     return a
@@ -88,7 +105,17 @@ BAD = [
     ("tensorRank", dict(dims=(), strides=(), box=())),
     ("tensorRank", dict(interleave=1)),
     ("globalAddress", dict(address=0x10008)),
-    ("globalAddress", dict(address=0x10010, dims=(8, 4, 4), strides=(32, 64), box=(8, 1, 1), interleave=2, swizzle=1)),
+    (
+        "globalAddress",
+        dict(
+            address=0x10010,
+            dims=(8, 4, 4),
+            strides=(32, 64),
+            box=(8, 1, 1),
+            interleave=2,
+            swizzle=1,
+        ),
+    ),
     ("globalAddress", dict(kind="16U4_ALIGN16B", address=0x10010, dims=(128, 2), box=(128, 1))),
     ("globalDim[1]", dict(dims=(64, 0))),
     ("globalDim[0]", dict(dims=((1 << 32) + 1, 1))),
@@ -96,7 +123,10 @@ BAD = [
     ("globalDim[0]", dict(kind="16U4_ALIGN8B", dims=(63, 2), box=(32, 1))),
     ("globalStrides[0]", dict(strides=(120,))),
     ("globalStrides[0]", dict(strides=(1 << 40,))),
-    ("globalStrides[1]", dict(dims=(8, 4, 4), strides=(32, 48), box=(8, 1, 1), interleave=2, swizzle=1)),
+    (
+        "globalStrides[1]",
+        dict(dims=(8, 4, 4), strides=(32, 48), box=(8, 1, 1), interleave=2, swizzle=1),
+    ),
     ("boxDim[1]", dict(box=(64, 0))),
     ("boxDim[1]", dict(box=(64, 257))),
     ("boxDim[0]", dict(box=(257, 1))),
@@ -207,7 +237,15 @@ CASES = [
     ("FLOAT32", (10, 9, 8), (48, 480), (8, 3, 4), (1, 1, 1), 0, (4, 7, -2)),
     ("FLOAT32", (10, 9, 8), (48, 480), (8, 4, 5), (1, 2, 3), 1, (4, 2, 1)),
     ("FLOAT64", (6, 5, 4, 3), (48, 256, 1024), (4, 3, 2, 2), (1,) * 4, 2, (-1, 3, 3, 2)),
-    ("FLOAT16", (8, 3, 4, 3, 5), (16, 48, 192, 0), (8, 2, 2, 2, 3), (1, 1, 2, 1, 1), 0, (2, 2, -1, 2, 3)),
+    (
+        "FLOAT16",
+        (8, 3, 4, 3, 5),
+        (16, 48, 192, 0),
+        (8, 2, 2, 2, 3),
+        (1, 1, 2, 1, 1),
+        0,
+        (2, 2, -1, 2, 3),
+    ),
     ("FLOAT16", (1 << 32, 2), (1 << 34,), (8, 2), (1, 1), 0, (2147483640, 1)),
     ("FLOAT16", (8, 2), (16,), (8, 2), (1, 1), 0, (-2147483648, -2147483648)),
 ]
@@ -218,7 +256,9 @@ CASES = [
 def test_walk(kind, dims, strides, box, steps, swizzle, coordinates, shared):
     m = encoded(kind=kind, dims=dims, strides=strides, box=box, steps=steps, swizzle=swizzle)
     address = 0x10000
-    expected = expected_bytes(kind, address, dims, strides, box, steps, swizzle, coordinates, shared)
+    expected = expected_bytes(
+        kind, address, dims, strides, box, steps, swizzle, coordinates, shared
+    )
     seen = {}
     for source, target, count, inside in runs_of(m, coordinates, shared):
         assert count > 0 and (not swizzle or count <= 16)
