@@ -35,7 +35,16 @@ void Decoder::run() {
     if (!f.is_extern) order_functions(f, order, state);
   for (const Function* f : order)
     if (!f->is_entry) declare_signature(*f);
-  for (const Function* f : order) function(*f);
+  for (const Function* f : order)
+    if (!f->is_entry) function(*f);
+  // A kernel needs the registers of all functions, and none of other kernels'.
+  const uint64_t registers = program_.register_bytes, local = program_.local_bytes;
+  for (const Function* f : order) {
+    if (!f->is_entry) continue;
+    program_.register_bytes = registers;
+    program_.local_bytes = local;
+    function(*f);
+  }
 }
 
 void Decoder::note(int line, std::string_view text, const std::string& reason) {
@@ -62,6 +71,10 @@ void Decoder::order_functions(const Function& f, std::vector<const Function*>& o
 }
 
 uint64_t Decoder::in_shared(const Variable& v) {
+  if (v.is_extern) {
+    shared_align_ = std::max(shared_align_, align_of(v));
+    return 0;
+  }
   uint64_t& used = function_ && function_->is_entry ? kernel_shared_ : module_shared_;
   const uint64_t at = align_up(used, align_of(v));
   used = at + bytes_of(v);
@@ -81,7 +94,7 @@ void Decoder::declare_globals() {
     s.space = v.space;
     if (v.space == Space::shared) {
       s.dynamic = v.is_extern;
-      if (!v.is_extern) s.address = in_shared(v);
+      s.address = in_shared(v);
     } else if (v.is_extern) {
       note(v.line, v.name, "an external variable");
     } else {
@@ -166,7 +179,13 @@ void Decoder::function(const Function& f) {
   end.word = "ret";
   instruction(end);
   resolve_labels();
-  if (f.is_entry) program_.kernels.back().static_shared = kernel_shared_;
+  if (f.is_entry) {
+    Kernel& kernel = program_.kernels.back();
+    kernel.static_shared = kernel_shared_;
+    kernel.shared_align = shared_align_;
+    kernel.register_bytes = program_.register_bytes;
+    kernel.local_bytes = align_up(program_.local_bytes, 16);
+  }
   function_ = nullptr;
 }
 
@@ -331,7 +350,9 @@ void Decoder::instruction(const Statement& s) {
     }
     return;
   }
-  const auto encoder = opcodes_.find(base);
+  // A family may have a first modifier of its own: "cp.async".
+  auto encoder = opcodes_.find(s.word.substr(0, s.word.find('.', base.size() + 1)));
+  if (encoder == opcodes_.end()) encoder = opcodes_.find(base);
   if (encoder == opcodes_.end()) {
     note(s.line, s.word, "unknown instruction");
     return;

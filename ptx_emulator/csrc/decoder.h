@@ -92,7 +92,7 @@ class Decoder {
   std::map<std::pair<uint64_t, int>, Ref> constants_;
   const Function* function_ = nullptr;
   int function_index_ = 0;
-  uint64_t module_shared_ = 0, kernel_shared_ = 0;
+  uint64_t module_shared_ = 0, kernel_shared_ = 0, shared_align_ = 16;
 };
 
 uint64_t bytes_of(const Variable& v);

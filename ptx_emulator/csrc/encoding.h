@@ -65,6 +65,12 @@ class Encoding {
   std::vector<std::string_view> modifiers_;
 };
 
+// Common to memory instructions: .relaxed, .acquire or .release, .volatile with their scopes; the
+// state space; the address in operand i.
+void take_order(Encoding& e, Order strongest);
+void take_state_space(Encoding& e);
+void encode_address(Encoding& e, int i);
+
 // Fills in Encoding::out, or fails.
 using Encoder = void (*)(Encoding&);
 using Opcodes = std::unordered_map<std::string_view, Encoder>;

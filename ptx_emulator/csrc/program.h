@@ -82,6 +82,9 @@ struct Kernel {
   std::vector<Parameter> params;
   uint64_t param_bytes = 0;
   uint64_t static_shared = 0;  // dynamic shared memory starts behind it
+  uint64_t shared_align = 16;  // of dynamic shared memory
+  uint64_t register_bytes = 0;  // of a warp
+  uint64_t local_bytes = 0;     // of a thread
   const Function* source = nullptr;
 };
 
@@ -93,7 +96,7 @@ struct Program {
   std::vector<std::vector<uint32_t>> branch_tables;
   std::vector<Kernel> kernels;
   std::vector<uint8_t> constants;  // 32 lanes each; aligned by Program::constant_base
-  uint64_t register_bytes = 0;     // of a warp
+  uint64_t register_bytes = 0;     // of a warp, while a function is decoded
   uint64_t local_bytes = 0;        // of a thread
   struct GlobalBlock {
     std::string_view name;
