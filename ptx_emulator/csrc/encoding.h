@@ -86,6 +86,7 @@ void add_atomic_opcodes(Opcodes&);
 void add_warp_opcodes(Opcodes&);
 void add_control_opcodes(Opcodes&);
 void add_barrier_opcodes(Opcodes&);
+void add_fence_opcodes(Opcodes&);
 
 // pick(T{}) for the C++ type of an integer type; b16 .. b64 count as unsigned.
 template <class Pick>
