@@ -147,6 +147,19 @@ void Races::observe(Warp& w, Mask lanes, Agent agent, uint32_t time) {
   for_lanes(w, lanes, [&](Knowledge& k) { k.add(agent, time); });
 }
 
+void Races::observe(Warp& w, Mask lanes, Agent agent, uint32_t time, Mask of) {
+  for_lanes(w, lanes, [&](Knowledge& k) { k.add(agent, time, of, false); });
+}
+
+bool Races::knows(const Warp& w, int lane, const Published& of) const {
+  const WarpClock& c = *w.clock;
+  if (c.agent == of.agent && (of.lanes >> lane & 1)) return true;
+  if (c.common.covers(of.agent, of.time, of.lanes)) return true;
+  for (const WarpClock::Part& p : c.parts)
+    if ((p.lanes >> lane & 1) && p.known.covers(of.agent, of.time, of.lanes)) return true;
+  return false;
+}
+
 void Races::observe_own(Warp& w, Agent agent, uint32_t time) {
   WarpClock& c = *w.clock;
   ++c.version;
