@@ -149,6 +149,18 @@ uint64_t address_in(const Cta& cta, uint64_t address) {
   return kSharedWindow + (uint64_t{cta.rank} << kRankShift) + (address & kSharedOffsetMask);
 }
 
+std::string awaited_text(const Warp& w, uint64_t key) {
+  switch (key) {
+    case kCopyKey: return "its copies (cp.async)";
+    case kBulkKey: return "its bulk copies";
+    case kWgmmaKey: return "wgmma, perhaps for other warps to issue theirs";
+    default: break;
+  }
+  const auto& all = engines_of(*w.cta).mbarriers;
+  const auto it = all.find(static_cast<uint32_t>(key & kSharedOffsetMask));
+  return it == all.end() ? "an mbarrier that is gone" : it->second.describe();
+}
+
 std::vector<Operand> elements_of(const Operand& o) {
   return o.kind == Operand::vector ? o.items : std::vector<Operand>{o};
 }

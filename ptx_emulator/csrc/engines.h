@@ -110,6 +110,9 @@ inline bool is_eager(const Warp& w) {
 Cta& owner_of(Warp& w, uint64_t address);
 uint64_t address_in(const Cta& cta, uint64_t address);  // the same offset in another CTA
 
+// What a key of Wait::async stands for.
+std::string awaited_text(const Warp& w, uint64_t key);
+
 // `.sync.aligned`: waits for all lanes of the warp that are alive.
 inline bool gather_warp(Warp& w, Mask mask) {
   return w.gather(mask, w.alive);

@@ -181,7 +181,7 @@ void hold_register(Warp& w, WgmmaState& s, Ref ref, bool accumulator, uint32_t s
   s.held.push_back(ref);
 }
 
-Flow multiply(Warp& w, const Instr& in, Mask mask) {
+Flow multiply_async(Warp& w, const Instr& in, Mask mask) {
   if (!gather_warp(w, mask)) return Flow::regroup;
   check_warpgroup(w);
   const Code code = code_of(in);
@@ -379,7 +379,7 @@ void encode_multiply(Encoding& e) {
   }
   e.further(refs);
   std::memcpy(&e.out.imm, &code, sizeof(code));
-  e.out.run = multiply;
+  e.out.run = multiply_async;
 }
 
 void wgmma(Encoding& e) {
@@ -408,7 +408,7 @@ void wgmma(Encoding& e) {
 void mark_matrix_registers(Program& program) {
   std::vector<bool> used;
   for (const Instr& in : program.code) {
-    if (in.run != multiply) continue;
+    if (in.run != multiply_async) continue;
     for (int r = 0; r < in.count; ++r) {
       const size_t index = program.refs[in.more + r] / 64;
       if (used.size() <= index) used.resize(index + 1);
@@ -416,7 +416,7 @@ void mark_matrix_registers(Program& program) {
     }
   }
   for (size_t pc = 0; pc < program.code.size() && !used.empty(); ++pc) {
-    if (program.code[pc].run == multiply) continue;
+    if (program.code[pc].run == multiply_async) continue;
     for (Ref ref : program.operands[pc])
       if (ref / 64 < used.size() && used[ref / 64]) program.code[pc].watched = true;
   }
