@@ -42,13 +42,49 @@ void Transfer::add(Warp& w, int lane, uint64_t to, uint64_t from, uint32_t bytes
     throw Fault(Fault::memory, "a write to " + target.name + ", which is constant", lane);
   if (reduction && !target.all_written(to, bytes)) fault_never_written(to, bytes, lane);
   const uint8_t* source = nullptr;
+  const Block* source_block = nullptr;
   if (from) {
     const Block& block = locate(w, from, bytes, lane, "an asynchronous read");
     if (!block.all_written(from, bytes)) fault_never_written(from, bytes, lane);
     source = block.at(from);
+    source_block = &block;
   }
   target.set_written(to, bytes);
-  pieces.push_back({target.at(to), source, bytes});
+  pieces.push_back(
+      {target.at(to), source, bytes, static_cast<uint8_t>(lane), &target, source_block});
+}
+
+void Transfer::note_reads(Warp& w, const AsyncOperation& op, bool by_lane) const {
+  for (const Piece& p : pieces)
+    if (p.source)
+      w.machine->races->access(op, *p.source, p.source->begin + (p.from - p.source->data), p.bytes,
+                               false, false, by_lane ? Mask{1} << p.lane : 0);
+}
+
+void Transfer::note_writes(Warp& w, const AsyncOperation& op, bool by_lane) const {
+  for (const Piece& p : pieces)
+    w.machine->races->access(op, *p.target, p.target->begin + (p.to - p.target->data), p.bytes, true,
+                             reduction.has_value(), by_lane ? Mask{1} << p.lane : 0);
+}
+
+AsyncOperation operation_of(Warp& w, Mask lanes) {
+  AsyncOperation op{};
+  op.pc = w.pc;
+  if (w.clock) op.view = w.machine->races->publish(w, lanes);
+  return op;
+}
+
+void complete(Warp& w, int lane, const Transfer& transfer, uint64_t barrier, uint32_t bytes,
+              AsyncOperation& op) {
+  Mbarrier& b = mbarrier_at(w, barrier, lane);
+  if (w.clock) {
+    op.agent = b.agent;
+    op.time = b.time();
+    transfer.note_reads(w, op, false);
+    transfer.note_writes(w, op, false);
+  }
+  transfer.land();
+  complete_tx(w, b, bytes, lane);
 }
 
 void Transfer::poison() const {

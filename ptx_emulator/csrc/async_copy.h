@@ -16,6 +16,8 @@ struct Transfer {
     uint8_t* to;
     const uint8_t* from;  // null: filled
     uint32_t bytes;
+    uint8_t lane;
+    const Block *target, *source;  // source: null if `from` is in no block
   };
   std::vector<Piece> pieces;
   Fill fill = Fill::zero;
@@ -32,10 +34,21 @@ struct Transfer {
   // The source's bytes, in case they are read some time before they are written.
   std::vector<uint8_t> read() const;
   void land(const std::vector<uint8_t>& bytes) const;
+  // Tells race detection of the reads and the writes. `by_lane`: waiting concerns each lane by
+  // itself.
+  void note_reads(Warp& w, const AsyncOperation& op, bool by_lane) const;
+  void note_writes(Warp& w, const AsyncOperation& op, bool by_lane) const;
 
  private:
   void write(const Piece& piece, const uint8_t* from) const;
 };
+
+// An operation of the instruction that runs, for a lane or more; the agent and time come later.
+AsyncOperation operation_of(Warp& w, Mask lanes);
+
+// The transfer lands and reports to its mbarrier.
+void complete(Warp& w, int lane, const Transfer& transfer, uint64_t barrier, uint32_t bytes,
+              AsyncOperation& op);
 
 void encode_bulk(Encoding& e);         // cp.async.bulk...
 void encode_reduce_bulk(Encoding& e);  // cp.reduce.async.bulk...

@@ -19,7 +19,7 @@ Decoder::Decoder(Program& program, std::vector<Unsupported>& unsupported)
     : program_(program), unsupported_(unsupported) {
   for (auto add : {add_integer_opcodes, add_bit_opcodes, add_float_opcodes, add_compare_opcodes,
                    add_convert_opcodes, add_move_opcodes, add_memory_opcodes, add_atomic_opcodes,
-                   add_warp_opcodes, add_control_opcodes, add_barrier_opcodes,
+                   add_warp_opcodes, add_control_opcodes, add_barrier_opcodes, add_fence_opcodes,
                    add_mbarrier_opcodes, add_async_copy_opcodes, add_bulk_opcodes,
                    add_matrix_opcodes, add_wgmma_opcodes})
     add(opcodes_);

@@ -12,6 +12,11 @@ CtaEngines::~CtaEngines() = default;
 WarpEngines::WarpEngines() = default;
 WarpEngines::~WarpEngines() = default;
 
+Agent agent_of(Warp& w, Agent& agent, const char* what, Proxy proxy) {
+  if (!agent) agent = w.machine->races->new_agent(*w.cta, what, proxy);
+  return agent;
+}
+
 CtaEngines& engines_of(Cta& cta) {
   if (!cta.engines) cta.engines = std::make_unique<CtaEngines>();
   return static_cast<CtaEngines&>(*cta.engines);
@@ -28,14 +33,26 @@ std::vector<std::shared_ptr<AsyncGroups::Operation>> AsyncGroups::issue(Mask mas
     Mask same = 0;
     for_each_lane(left, [&](int l) { same |= Mask{open[l] == group} << l; });
     left &= ~same;
-    all.push_back(std::make_shared<Operation>(Operation{same, group}));
+    all.push_back(std::make_shared<Operation>(Operation{same, group, time}));
   }
   pending.insert(pending.end(), all.begin(), all.end());
   return all;
 }
 
 void AsyncGroups::commit(Mask mask) {
-  for_each_lane(mask, [&](int l) { ++open[l]; });
+  for_each_lane(mask, [&](int l) {
+    if (times.size() <= open[l]) times.resize(open[l] + 1);
+    times[open[l]++] = time;
+  });
+  ++time;
+}
+
+uint32_t AsyncGroups::time_before(Mask mask, uint32_t allowed) const {
+  uint32_t least = time;
+  for_each_lane(mask, [&](int l) {
+    least = std::min(least, open[l] > allowed ? times[open[l] - allowed - 1] : 0);
+  });
+  return least;
 }
 
 bool AsyncGroups::waiting(Mask mask, uint32_t allowed, bool only_reads) const {
@@ -130,6 +147,18 @@ Cta& owner_of(Warp& w, uint64_t address) {
 
 uint64_t address_in(const Cta& cta, uint64_t address) {
   return kSharedWindow + (uint64_t{cta.rank} << kRankShift) + (address & kSharedOffsetMask);
+}
+
+std::string awaited_text(const Warp& w, uint64_t key) {
+  switch (key) {
+    case kCopyKey: return "its copies (cp.async)";
+    case kBulkKey: return "its bulk copies";
+    case kWgmmaKey: return "wgmma, perhaps for other warps to issue theirs";
+    default: break;
+  }
+  const auto& all = engines_of(*w.cta).mbarriers;
+  const auto it = all.find(static_cast<uint32_t>(key & kSharedOffsetMask));
+  return it == all.end() ? "an mbarrier that is gone" : it->second.describe();
 }
 
 std::vector<Operand> elements_of(const Operand& o) {

@@ -11,6 +11,7 @@
 #include "encoding.h"
 #include "machine.h"
 #include "mbarrier.h"
+#include "races.h"
 
 namespace ptx {
 
@@ -22,6 +23,11 @@ struct WgmmaState;
 
 struct CtaEngines : Attachment {
   std::unordered_map<uint32_t, Mbarrier> mbarriers;  // by offset in the CTA's window
+  struct MbarrierAgent {
+    Agent agent = 0;
+    uint32_t time = 0;
+  };
+  std::unordered_map<uint32_t, MbarrierAgent> mbarrier_agents;
   std::vector<std::unique_ptr<Warpgroup>> warpgroups;
   CtaEngines();
   ~CtaEngines() override;
@@ -32,15 +38,20 @@ struct AsyncGroups {
   struct Operation {
     Mask lanes;
     uint32_t group;
+    uint32_t time = 0;    // for races; increases from group to group
     bool reading = true;  // the source has not been read yet
     bool done = false;
   };
   uint32_t open[kLanes] = {};  // the group that is not committed
+  uint32_t time = 1;
+  std::vector<uint32_t> times;  // of the last operations in each group
   std::vector<std::shared_ptr<Operation>> pending;
 
   // One operation for each group that lanes of the mask have open.
   std::vector<std::shared_ptr<Operation>> issue(Mask mask);
   void commit(Mask mask);
+  // Before which time all operations are over once all but `allowed` groups are; 0: none is.
+  uint32_t time_before(Mask mask, uint32_t allowed) const;
   // Whether all but the last `allowed` groups of these lanes are done, or have read their sources.
   bool waiting(Mask mask, uint32_t allowed, bool only_reads) const;
   // Whether these lanes have any operation that is not done.
@@ -57,9 +68,14 @@ struct WarpEngines : Attachment {
   };
   std::vector<Arrival> arrivals;
   std::unique_ptr<WgmmaState> wgmma;
+  // For races: copies, and reads and writes of bulk copies; 0: not made yet.
+  Agent copy_agent = 0, bulk_read_agent = 0, bulk_write_agent = 0;
   WarpEngines();
   ~WarpEngines() override;
 };
+
+// The agent, made at its first use.
+Agent agent_of(Warp& w, Agent& agent, const char* what, Proxy proxy);
 
 CtaEngines& engines_of(Cta& cta);
 WarpEngines& engines_of(Warp& w);
@@ -93,6 +109,9 @@ inline bool is_eager(const Warp& w) {
 // The CTA whose shared memory holds the address.
 Cta& owner_of(Warp& w, uint64_t address);
 uint64_t address_in(const Cta& cta, uint64_t address);  // the same offset in another CTA
+
+// What a key of Wait::async stands for.
+std::string awaited_text(const Warp& w, uint64_t key);
 
 // `.sync.aligned`: waits for all lanes of the warp that are alive.
 inline bool gather_warp(Warp& w, Mask mask) {

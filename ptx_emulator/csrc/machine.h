@@ -105,6 +105,7 @@ class Machine {
   std::unique_ptr<Attachment> engines;
 
   std::string thread_name(const Cta& cta, int warp, int lane) const;
+  std::string cta_name(const Cta& cta) const;
 
  private:
   struct Later {
@@ -124,6 +125,7 @@ class Machine {
   bool all_spin();
   void finish(Warp& w);
   bool run_one_later();
+  [[noreturn]] void fail(Fault::Kind kind, const std::string& text) const;
   [[noreturn]] void rethrow(const Warp& w, const Fault& fault);
   [[noreturn]] void report_stuck(const std::string& why);
 

@@ -8,8 +8,8 @@ void rows_to_lanes(const uint8_t* const* rows, bool transposed, uint32_t* lanes)
   for (int l = 0; l < kLanes; ++l) {
     uint16_t halves[2];
     for (int h = 0; h < 2; ++h) {
-      const Cell cell = cell_of(l, h, transposed);
-      std::memcpy(&halves[h], rows[cell.row] + 2 * cell.column, 2);
+      const Element element = element_of(l, h, transposed);
+      std::memcpy(&halves[h], rows[element.row] + 2 * element.column, 2);
     }
     lanes[l] = halves[0] | uint32_t{halves[1]} << 16;
   }
@@ -18,9 +18,9 @@ void rows_to_lanes(const uint8_t* const* rows, bool transposed, uint32_t* lanes)
 void lanes_to_rows(const uint32_t* lanes, bool transposed, uint8_t (*rows)[16]) {
   for (int l = 0; l < kLanes; ++l)
     for (int h = 0; h < 2; ++h) {
-      const Cell cell = cell_of(l, h, transposed);
+      const Element element = element_of(l, h, transposed);
       const uint16_t value = static_cast<uint16_t>(lanes[l] >> (16 * h));
-      std::memcpy(rows[cell.row] + 2 * cell.column, &value, 2);
+      std::memcpy(rows[element.row] + 2 * element.column, &value, 2);
     }
 }
 

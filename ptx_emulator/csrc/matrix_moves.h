@@ -9,12 +9,12 @@
 namespace ptx {
 
 // Of register `lane` the low (half 0) or high (half 1) 16 bits.
-struct Cell {
+struct Element {
   int row, column;
 };
-inline Cell cell_of(int lane, int half, bool transposed) {
+inline Element element_of(int lane, int half, bool transposed) {
   const int first = lane / 4, second = 2 * (lane % 4) + half;
-  return transposed ? Cell{second, first} : Cell{first, second};
+  return transposed ? Element{second, first} : Element{first, second};
 }
 
 // rows[8] of 16 bytes to 32 lanes and back.

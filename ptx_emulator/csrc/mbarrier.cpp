@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "engines.h"
+#include "races.h"
 
 namespace ptx {
 namespace {
@@ -15,6 +16,8 @@ void store_image(Warp& w, const Mbarrier& b) {
 void finish_update(Warp& w, Mbarrier& b) {
   if (b.pending == 0 && b.tx == 0) {
     ++b.phase;
+    b.released.join(b.arriving);
+    b.arriving.clear(b.arriving.cluster());
     b.pending = b.expected;
     w.machine->progress();
     const auto waiters = std::move(b.waiters);
@@ -65,6 +68,14 @@ Mbarrier& mbarrier_at(Warp& w, uint64_t address, int lane) {
   return it->second;
 }
 
+Mbarrier& use_mbarrier(Warp& w, uint64_t address, int lane) {
+  Mbarrier& b = mbarrier_at(w, address, lane);
+  if (w.clock && !w.machine->races->knows(w, lane, b.initialised))
+    throw Fault(Fault::race, "nothing orders this use of " + b.describe() +
+                                 " behind its initialisation", lane);
+  return b;
+}
+
 void init_mbarrier(Warp& w, uint64_t address, uint32_t count, int lane) {
   check_address(w, address, lane);
   if (count < 1 || count > Mbarrier::kMostCount)
@@ -83,6 +94,19 @@ void init_mbarrier(Warp& w, uint64_t address, uint32_t count, int lane) {
   Mbarrier b;
   b.address = address;
   b.expected = b.pending = count;
+  if (w.clock) {
+    Races& races = *w.machine->races;
+    const auto cluster = static_cast<uint32_t>(cta.cluster->index);
+    b.arriving.clear(cluster);
+    b.released.clear(cluster);
+    // An object that takes another's place goes on with its agent.
+    auto& agents = engines_of(cta).mbarrier_agents;
+    const auto [known, fresh] = agents.try_emplace(offset_of(address));
+    if (fresh) known->second.agent = races.new_agent(cta, "copies of an mbarrier", Proxy::async);
+    b.agent = known->second.agent;
+    b.first_time = known->second.time;
+    b.initialised = races.publish(w, Mask{1} << lane);
+  }
   all[offset_of(address)] = b;
   store_image(w, b);
   cta.shared.set_written(address, 8);
@@ -93,8 +117,19 @@ void invalidate_mbarrier(Warp& w, uint64_t address, int lane) {
   if (!b.waiters.empty())
     throw Fault(Fault::memory, b.describe() + " is invalidated while threads wait for it", lane);
   Cta& cta = owner_of(w, address);
+  if (w.clock) engines_of(cta).mbarrier_agents[offset_of(address)].time = b.time();
   engines_of(cta).mbarriers.erase(offset_of(address));
   std::memset(cta.shared.at(address), 0xff, 8);
+}
+
+void publish(Warp& w, Mbarrier& b, int lane) {
+  if (w.clock) w.machine->races->publish(w, Mask{1} << lane, b.arriving);
+}
+
+void observe(Warp& w, const Mbarrier& b, Mask lanes) {
+  if (!w.clock || !lanes) return;
+  w.machine->races->observe(w, lanes, b.released);
+  w.machine->races->observe(w, lanes, b.agent, b.time() - 1);
 }
 
 void expect_tx(Warp& w, Mbarrier& b, int64_t bytes, int lane) {

@@ -69,7 +69,16 @@ Flow copy(Warp& w, const Instr& in, Mask mask) {
   });
   if (!is_eager(w)) transfer->poison();
   const auto ops = engines_of(w).copies.issue(mask);
-  run_later(w, __builtin_ctz(mask), kCopyName, [&w, transfer, ops] {
+  AsyncOperation done = operation_of(w, mask);
+  if (w.clock) {
+    done.agent = agent_of(w, engines_of(w).copy_agent, "cp.async of a warp", Proxy::exempt);
+    done.time = ops.front()->time;
+  }
+  run_later(w, __builtin_ctz(mask), kCopyName, [&w, transfer, ops, done = std::move(done)] {
+    if (w.clock) {
+      transfer->note_reads(w, done, true);
+      transfer->note_writes(w, done, true);
+    }
     transfer->land();
     for (const auto& op : ops) copy_landed(w, *op);
   });
@@ -87,6 +96,15 @@ Flow wait(Warp& w, const Instr& in, Mask mask) {
   const bool waits =
       in.imm < 0 ? copies.any(mask) : copies.waiting(mask, static_cast<uint32_t>(in.imm), false);
   if (waits) return w.park(Wait::async, mask, w.pc, 0, kCopyKey);
+  if (const Agent agent = engines_of(w).copy_agent; w.clock && agent) {
+    // Copies of this time are over, too, as are the groups, but not those that come.
+    const uint32_t time = in.imm < 0 ? engines_of(w).copies.time++
+                                     : copies.time_before(mask, static_cast<uint32_t>(in.imm));
+    if ((w.alive & ~mask) == 0)
+      w.machine->races->observe_own(w, agent, time);
+    else
+      w.machine->races->observe(w, mask, agent, time, mask);
+  }
   return Flow::next;
 }
 
@@ -96,11 +114,17 @@ Flow arrive_after(Warp& w, const Instr& in, Mask mask) {
   find_addresses(w, in, mask, 8, a);
   WarpEngines& engines = engines_of(w);
   for_each_lane(mask, [&](int l) {
-    Mbarrier& b = mbarrier_at(w, a.at[l], l);
+    Mbarrier& b = use_mbarrier(w, a.at[l], l);
     if (in.small) add_pending(w, b, 1, l);
   });
-  const auto arrive_all = [&w, a, mask] {
-    for_each_lane(mask, [&](int l) { arrive(w, mbarrier_at(w, a.at[l], l), 1, l); });
+  const uint32_t time = engines.copies.time++;
+  const auto arrive_all = [&w, a, mask, time] {
+    const Agent agent = engines_of(w).copy_agent;
+    for_each_lane(mask, [&](int l) {
+      Mbarrier& b = mbarrier_at(w, a.at[l], l);
+      if (w.clock && agent) b.arriving.add(agent, time, Mask{1} << l, false);
+      arrive(w, b, 1, l);
+    });
   };
   WarpEngines::Arrival arrival;
   for (const auto& op : engines.copies.pending)
@@ -190,7 +214,7 @@ Flow store_async(Warp& w, const Instr& in, Mask mask) {
     if (at % bytes)
       throw Fault(Fault::memory,
                   "address " + hex(at) + " is no multiple of " + std::to_string(bytes), l);
-    mbarrier_at(w, signal, l);
+    use_mbarrier(w, signal, l);
     if (&owner_of(w, signal) != &owner_of(w, at))
       throw Fault(Fault::memory, "data and mbarrier must be in the same CTA's shared memory", l);
     auto data = std::make_shared<std::vector<uint8_t>>(bytes);
@@ -203,10 +227,10 @@ Flow store_async(Warp& w, const Instr& in, Mask mask) {
     transfer->add(w, l, at, 0, bytes);
     transfer->pieces.back().from = data->data();
     if (!is_eager(w)) transfer->poison();
-    run_later(w, l, "an asynchronous store", [&w, l, transfer, data, signal, bytes] {
-      transfer->land();
-      complete_tx(w, mbarrier_at(w, signal, l), bytes, l);
-    });
+    run_later(w, l, "an asynchronous store",
+              [&w, l, transfer, data, signal, bytes, op = operation_of(w, Mask{1} << l)]() mutable {
+                complete(w, l, *transfer, signal, bytes, op);
+              });
   });
   return Flow::next;
 }

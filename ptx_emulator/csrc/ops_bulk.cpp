@@ -46,8 +46,15 @@ Flow commit(Warp& w, const Instr&, Mask mask) {
 
 // imm: groups that may be left; small: only the reads must be over
 Flow wait(Warp& w, const Instr& in, Mask mask) {
-  if (engines_of(w).bulk.waiting(mask, static_cast<uint32_t>(in.imm), in.small))
+  const WarpEngines& engines = engines_of(w);
+  const auto allowed = static_cast<uint32_t>(in.imm);
+  if (engines.bulk.waiting(mask, allowed, in.small))
     return w.park(Wait::async, mask, w.pc, 0, kBulkKey);
+  if (w.clock && engines.bulk_read_agent) {
+    const uint32_t time = engines.bulk.time_before(mask, allowed);
+    w.machine->races->observe(w, mask, engines.bulk_read_agent, time, mask);
+    if (!in.small) w.machine->races->observe(w, mask, engines.bulk_write_agent, time, mask);
+  }
   return Flow::next;
 }
 
@@ -120,22 +127,33 @@ void encode_plain(Encoding& e, bool reduces) {
 
 void issue_to_barrier(Warp& w, int lane, std::shared_ptr<Transfer> transfer, uint64_t barrier,
                       uint32_t bytes) {
-  mbarrier_at(w, barrier, lane);
+  use_mbarrier(w, barrier, lane);
   if (!is_eager(w)) transfer->poison();
-  run_later(w, lane, kBulkName, [&w, lane, transfer = std::move(transfer), barrier, bytes] {
-    transfer->land();
-    complete_tx(w, mbarrier_at(w, barrier, lane), bytes, lane);
-  });
+  run_later(w, lane, kBulkName,
+            [&w, lane, transfer = std::move(transfer), barrier, bytes,
+             op = operation_of(w, Mask{1} << lane)]() mutable {
+              complete(w, lane, *transfer, barrier, bytes, op);
+            });
 }
 
 void issue_to_group(Warp& w, int lane, std::shared_ptr<Transfer> transfer) {
   if (!is_eager(w)) transfer->poison();
-  const auto op = engines_of(w).bulk.issue(Mask{1} << lane).front();
+  WarpEngines& engines = engines_of(w);
+  const auto op = engines.bulk.issue(Mask{1} << lane).front();
+  AsyncOperation reads = operation_of(w, Mask{1} << lane), writes{};
+  if (w.clock) {
+    reads.agent = agent_of(w, engines.bulk_read_agent, "reads of bulk copies", Proxy::async);
+    reads.time = op->time;
+    writes = reads;
+    writes.agent = agent_of(w, engines.bulk_write_agent, "writes of bulk copies", Proxy::async);
+  }
   // The CTA may end once the source has been read.
-  run_later(w, lane, kBulkName, [&w, transfer = std::move(transfer), op] {
+  run_later(w, lane, kBulkName, [&w, transfer = std::move(transfer), op, reads, writes] {
+    if (w.clock) transfer->note_reads(w, reads, true);
     op->reading = false;
     w.wake(Wait::async, kBulkKey);
-    w.machine->later([&w, transfer, op, bytes = transfer->read()] {
+    w.machine->later([&w, transfer, op, writes, bytes = transfer->read()] {
+      if (w.clock) transfer->note_writes(w, writes, true);
       transfer->land(bytes);
       engines_of(w).bulk.finish(*op);
       w.wake(Wait::async, kBulkKey);

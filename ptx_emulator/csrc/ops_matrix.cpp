@@ -119,7 +119,7 @@ struct Shape {
 constexpr Shape kShapes[] = {{"m16n8k4", 4}, {"m16n8k8", 8}, {"m16n8k16", 16}, {"m16n8k32", 32}};
 
 // extra: d, a, b as bytes, k above them; target: 1 saturates
-Flow multiply(Warp& w, const Instr& in, Mask mask) {
+Flow multiply_fragments(Warp& w, const Instr& in, Mask mask) {
   if (!gather_warp(w, mask)) return Flow::regroup;
   if (mask != kAllLanes) throw Fault(Fault::unsupported, "mma needs a whole warp");
   MatrixOp op;
@@ -211,7 +211,7 @@ void mma(Encoding& e) {
   e.out.small = static_cast<uint8_t>(a_count);
   e.out.extra = static_cast<uint32_t>(d) | static_cast<uint32_t>(a) << 8 |
                 static_cast<uint32_t>(b) << 16 | static_cast<uint32_t>(k) << 24;
-  e.out.run = multiply;
+  e.out.run = multiply_fragments;
 }
 
 }  // namespace

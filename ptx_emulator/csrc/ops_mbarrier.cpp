@@ -14,8 +14,10 @@ uint64_t state_of(const Mbarrier& b) {
   return b.phase << 20 | static_cast<uint64_t>(b.pending);
 }
 
-void take_common(Encoding& e) {
-  e.take_one_of({"release", "relaxed", "acquire"});
+void take_common(Encoding& e, Order strongest = Order::relaxed) {
+  const char* name = strongest == Order::acquire ? "acquire" : "release";
+  e.out.order = e.take("relaxed") ? Order::relaxed : strongest;
+  if (strongest != Order::relaxed) e.take(name);
   const int scope = e.take_one_of({"cta", "cluster"}, 0);
   e.out.scope = scope == 0 ? Scope::cta : Scope::cluster;
   take_state_space(e);
@@ -24,15 +26,15 @@ void take_common(Encoding& e) {
   if (!e.take("b64")) e.fail("the type is .b64");
 }
 
-void touch(Warp& w, uint64_t address, int lane, Order order, Scope scope) {
+// A store by which the object begins or ends is one of the thread's own.
+void note_store(Warp& w, uint64_t address, int lane) {
   if (!w.clock) return;
   Access a;
   a.mask = Mask{1} << lane;
   a.bytes = 8;
   a.at[lane] = address;
   a.shape = Access::uniform;
-  const Block& block = owner_of(w, address).shared;
-  check_races(w, block, a, {order != Order::weak, true, order, scope});
+  check_races(w, owner_of(w, address).shared, a, {false, true, Order::weak, Scope::cta});
 }
 
 Flow init(Warp& w, const Instr& in, Mask mask) {
@@ -40,8 +42,8 @@ Flow init(Warp& w, const Instr& in, Mask mask) {
   find_addresses(w, in, mask, 8, a);
   const uint32_t* count = w.in<uint32_t>(in.b);
   for_each_lane(mask, [&](int l) {
+    note_store(w, a.at[l], l);
     init_mbarrier(w, a.at[l], count[l], l);
-    touch(w, a.at[l], l, Order::weak, Scope::cta);
   });
   return Flow::next;
 }
@@ -51,7 +53,7 @@ Flow inval(Warp& w, const Instr& in, Mask mask) {
   find_addresses(w, in, mask, 8, a);
   for_each_lane(mask, [&](int l) {
     invalidate_mbarrier(w, a.at[l], l);
-    touch(w, a.at[l], l, Order::weak, Scope::cta);
+    note_store(w, a.at[l], l);
   });
   return Flow::next;
 }
@@ -62,8 +64,8 @@ Flow arrive(Warp& w, const Instr& in, Mask mask) {
   const uint32_t* operand = w.in<uint32_t>(in.b);
   const bool expects = (in.small & 3) == kExpectTx;
   for_each_lane(mask, [&](int l) {
-    Mbarrier& b = mbarrier_at(w, a.at[l], l);
-    touch(w, a.at[l], l, Order::release, in.scope);
+    Mbarrier& b = use_mbarrier(w, a.at[l], l);
+    if (in.order == Order::release) publish(w, b, l);
     if (in.d != kNoRef) w.out<uint64_t>(in.d)[l] = state_of(b);
     if (expects) expect_tx(w, b, operand[l], l);
     const int64_t count = expects ? 1 : operand[l];
@@ -84,8 +86,7 @@ Flow change_tx(Warp& w, const Instr& in, Mask mask) {
   find_addresses(w, in, mask, 8, a);
   const uint32_t* bytes = w.in<uint32_t>(in.b);
   for_each_lane(mask, [&](int l) {
-    Mbarrier& b = mbarrier_at(w, a.at[l], l);
-    touch(w, a.at[l], l, Order::relaxed, in.scope);
+    Mbarrier& b = use_mbarrier(w, a.at[l], l);
     in.small ? complete_tx(w, b, bytes[l], l) : expect_tx(w, b, bytes[l], l);
   });
   w.machine->progress();
@@ -100,7 +101,7 @@ Flow wait(Warp& w, const Instr& in, Mask mask) {
   Mbarrier* b = nullptr;
   for_each_lane(mask, [&](int l) {
     if (!b || b->address != a.at[l]) {
-      b = &mbarrier_at(w, a.at[l], l);
+      b = &use_mbarrier(w, a.at[l], l);
       if (a.at[l] != address_in(*w.cta, a.at[l]))
         throw Fault(Fault::memory, "a thread can only wait for an mbarrier of its own CTA", l);
     }
@@ -125,7 +126,13 @@ Flow wait(Warp& w, const Instr& in, Mask mask) {
       b->waiters.push_back(&w);
     return w.park(Wait::async, mask, w.pc, 0, b->address);
   }
-  for_each_lane(mask, [&](int l) { touch(w, a.at[l], l, Order::acquire, in.scope); });
+  if (in.order == Order::acquire) {
+    if (a.shape == Access::uniform)
+      observe(w, *b, complete);
+    else
+      for_each_lane(complete,
+                    [&](int l) { observe(w, mbarrier_at(w, a.at[l], l), Mask{1} << l); });
+  }
   write_pred(w.pred(in.d), mask, complete);
   return Flow::next;
 }
@@ -139,7 +146,7 @@ Flow pending_count(Warp& w, const Instr& in, Mask mask) {
 
 void encode_arrive(Encoding& e, bool drops) {
   const int form = e.take_one_of({"expect_tx", "noComplete"}) + 1;
-  take_common(e);
+  take_common(e, Order::release);
   e.out.small = static_cast<uint8_t>(form | (drops ? kDrop : 0));
   int at = 0;
   if (e.operand(0).kind != Operand::address) e.out.d = e.destination(at++, Type::b64);
@@ -160,7 +167,7 @@ void encode_tx(Encoding& e, bool completes) {
 
 void encode_wait(Encoding& e, bool suspends) {
   const bool parity = e.take("parity");
-  take_common(e);
+  take_common(e, Order::acquire);
   e.out.small = static_cast<uint8_t>((parity ? 1 : 0) | (suspends ? 2 : 0));
   e.expect_operands(3, suspends ? 4 : 3);
   bool negated = false;

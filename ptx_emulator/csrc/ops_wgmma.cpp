@@ -2,7 +2,7 @@
 #include <charconv>
 #include <cstring>
 
-#include "engines.h"
+#include "async_copy.h"
 #include "wgmma_state.h"
 
 namespace ptx {
@@ -78,6 +78,41 @@ std::vector<const uint8_t*> find_chunks(Warp& w, uint64_t bits, int rows, bool m
   return chunks;
 }
 
+// What all four warps know, each with what it did itself.
+const Published& common_knowledge(Cta& cta, int first_warp, Warpgroup& group) {
+  bool same = group.common.known != nullptr;
+  for (int i = 0; i < kWarps; ++i) {
+    const WarpClock& c = *cta.warps[first_warp + i]->clock;
+    same &= group.versions[i] == c.version && group.times[i] == c.now;
+    group.versions[i] = c.version;
+    group.times[i] = c.now;
+  }
+  if (same) return group.common;
+  auto all = std::make_shared<Knowledge>(static_cast<uint32_t>(cta.cluster->index));
+  for (int i = 0; i < kWarps; ++i) {
+    Knowledge one(all->cluster());
+    const Warp& w = *cta.warps[first_warp + i];
+    w.machine->races->publish(w, kAllLanes, one);
+    i == 0 ? all->join(one) : all->meet(one);
+  }
+  group.common = Published{};
+  group.common.known = std::move(all);
+  group.common.agent = ~Agent{0} >> 3;  // nobody
+  return group.common;
+}
+
+void note_reads(Cta& cta, const WgmmaOp& op) {
+  const Block& shared = cta.shared;
+  Races& races = *cta.warps[0]->machine->races;
+  const auto read = [&](const AsyncOperation& by, const uint8_t* chunk, Mask warps) {
+    races.access(by, shared, shared.begin + (chunk - shared.data), 16, false, false, warps);
+  };
+  for (const uint8_t* chunk : op.chunks_b) read(op.by_all, chunk, 15);
+  const size_t per_warp = op.chunks_a.size() / kWarps;
+  for (size_t i = 0; i < op.chunks_a.size(); ++i)
+    read(op.by_warp[i / per_warp], op.chunks_a[i], Mask{1} << (i / per_warp));
+}
+
 void run_front(Cta& cta, int first_warp, Warpgroup& group) {
   WgmmaOp& front = group.queue.front();
   const int d_count = accumulator_registers(front.op), a_count = front.instr->count - d_count;
@@ -97,6 +132,7 @@ void run_front(Cta& cta, int first_warp, Warpgroup& group) {
     operands.d[i] = d[i];
     operands.a_registers[i] = a[i];
   }
+  if (cta.warps[first_warp]->clock) note_reads(cta, front);
   multiply_warpgroup(front.op, operands);
   group.queue.pop_front();
   ++group.completed;
@@ -145,7 +181,7 @@ void hold_register(Warp& w, WgmmaState& s, Ref ref, bool accumulator, uint32_t s
   s.held.push_back(ref);
 }
 
-Flow multiply(Warp& w, const Instr& in, Mask mask) {
+Flow multiply_async(Warp& w, const Instr& in, Mask mask) {
   if (!gather_warp(w, mask)) return Flow::regroup;
   check_warpgroup(w);
   const Code code = code_of(in);
@@ -190,7 +226,17 @@ Flow multiply(Warp& w, const Instr& in, Mask mask) {
                 "the four warps of the warpgroup issue different wgmma: the other one is at " +
                     program_of(w).describe(op.pc) +
                     (op.instr == &in ? ", with other descriptors or another scale-d" : ""));
+  if (w.clock) {
+    AsyncOperation& mine = op.by_warp[w.index % kWarps];
+    mine = operation_of(w, kAllLanes);
+    mine.agent = agent_of(w, group.agent, "wgmma of a warpgroup", Proxy::async);
+    mine.time = static_cast<uint32_t>(s.issued);
+  }
   if (++op.issued == kWarps) {
+    if (w.clock) {
+      op.by_all = op.by_warp[w.index % kWarps];
+      op.by_all.view = common_knowledge(*w.cta, w.index / kWarps * kWarps, group);
+    }
     if (in.a != kNoRef)
       op.chunks_a = find_chunks(w, op.descriptor_a, 64, op.a_mn_major, "matrix A");
     op.chunks_b = find_chunks(w, op.descriptor_b, op.op.n, op.b_mn_major, "matrix B");
@@ -227,6 +273,9 @@ Flow wait(Warp& w, const Instr& in, Mask mask) {
   if (warpgroup_of(w).completed < target) return w.park(Wait::async, mask, w.pc, 0, kWgmmaKey);
   s.group_ends.erase(s.group_ends.begin(), s.group_ends.end() - static_cast<ptrdiff_t>(left));
   s.settled = std::max(s.settled, target);
+  if (w.clock && warpgroup_of(w).agent)
+    w.machine->races->observe(w, kAllLanes, warpgroup_of(w).agent, static_cast<uint32_t>(target),
+                              Mask{1} << w.index % kWarps);
   std::erase_if(s.held, [&](Ref ref) {
     if (s.uses[ref / 64].held_until > s.settled) return false;
     std::memcpy(w.out<uint8_t>(ref), s.shadow.get() + ref, 4 * kLanes);
@@ -330,7 +379,7 @@ void encode_multiply(Encoding& e) {
   }
   e.further(refs);
   std::memcpy(&e.out.imm, &code, sizeof(code));
-  e.out.run = multiply;
+  e.out.run = multiply_async;
 }
 
 void wgmma(Encoding& e) {
@@ -359,7 +408,7 @@ void wgmma(Encoding& e) {
 void mark_matrix_registers(Program& program) {
   std::vector<bool> used;
   for (const Instr& in : program.code) {
-    if (in.run != multiply) continue;
+    if (in.run != multiply_async) continue;
     for (int r = 0; r < in.count; ++r) {
       const size_t index = program.refs[in.more + r] / 64;
       if (used.size() <= index) used.resize(index + 1);
@@ -367,7 +416,7 @@ void mark_matrix_registers(Program& program) {
     }
   }
   for (size_t pc = 0; pc < program.code.size() && !used.empty(); ++pc) {
-    if (program.code[pc].run == multiply) continue;
+    if (program.code[pc].run == multiply_async) continue;
     for (Ref ref : program.operands[pc])
       if (ref / 64 < used.size() && used[ref / 64]) program.code[pc].watched = true;
   }

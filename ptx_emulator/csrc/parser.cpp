@@ -204,7 +204,9 @@ class Parser {
       dimensions(f.required_cluster);
     } else if (w == ".maxnreg") {
       f.max_registers = small_integer();
-    } else if (w == ".minnctapersm" || w == ".maxclusterrank" || w == ".maxnctapersm") {
+    } else if (w == ".minnctapersm") {
+      f.min_ctas = small_integer();
+    } else if (w == ".maxclusterrank" || w == ".maxnctapersm") {
       integer_expression();
     } else if (w == ".pragma") {
       while (!take(";")) ++at_;

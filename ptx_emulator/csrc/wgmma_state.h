@@ -7,6 +7,7 @@
 
 #include "matrix_math.h"
 #include "program.h"
+#include "races.h"
 #include "warp.h"
 #include "wgmma_layout.h"
 
@@ -21,6 +22,7 @@ struct WgmmaOp {
   uint64_t descriptor_a = 0, descriptor_b = 0;
   int issued = 0;                                  // by how many warps
   std::vector<const uint8_t*> chunks_a, chunks_b;  // once all have issued it
+  AsyncOperation by_warp[4], by_all;               // what each warp, and all of them, know
 };
 
 // Its operations run in order, each at some time after all four warps have issued it.
@@ -28,6 +30,11 @@ struct Warpgroup {
   std::deque<WgmmaOp> queue;
   uint64_t completed = 0;  // operations that ran
   bool scheduled = false;
+  // For races: the agent, whose lanes are the four warps, and what all of them know, for as long as
+  // none of them learns more.
+  Agent agent = 0;
+  uint32_t versions[4] = {}, times[4] = {};
+  Published common;
 };
 
 // How wgmma uses a register of a warp. The times are numbers of operations and of fences.
