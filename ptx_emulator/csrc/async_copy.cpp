@@ -74,17 +74,27 @@ AsyncOperation operation_of(Warp& w, Mask lanes) {
   return op;
 }
 
-void complete(Warp& w, int lane, const Transfer& transfer, uint64_t barrier, uint32_t bytes,
-              AsyncOperation& op) {
-  Mbarrier& b = mbarrier_at(w, barrier, lane);
+void issue_to_barrier(Warp& w, int lane, const char* what, std::shared_ptr<Transfer> transfer,
+                      uint64_t barrier, uint32_t bytes) {
+  const Mbarrier& b = use_mbarrier(w, barrier, lane);
   if (w.clock) {
+    AsyncOperation op = operation_of(w, Mask{1} << lane);
     op.agent = b.agent;
     op.time = b.time();
-    transfer.note_reads(w, op, false);
-    transfer.note_writes(w, op, false);
+    transfer->note_reads(w, op, false);
+    transfer->note_writes(w, op, false);
   }
-  transfer.land();
-  complete_tx(w, b, bytes, lane);
+  if (!is_eager(w)) transfer->poison();
+  run_later(w, lane, what,
+            [&w, lane, transfer = std::move(transfer), barrier, bytes, phase = b.phase] {
+              Mbarrier& there = mbarrier_at(w, barrier, lane);
+              if (there.phase != phase && w.clock)
+                throw Fault(Fault::race,
+                            "the phase in which it was issued, " + std::to_string(phase) +
+                                ", is over, without its bytes: " + there.describe());
+              transfer->land();
+              complete_tx(w, there, bytes, lane);
+            });
 }
 
 void Transfer::poison() const {

@@ -24,6 +24,7 @@ struct Transfer {
   OnLoad on_load = OnLoad::nothing;
   std::optional<Reduction> reduction;
   Type type = Type::none;  // of the reduction
+  std::vector<uint8_t> data;  // a source that is in no block
 
   // Checks that `bytes` bytes from `from` (0: filled) to `to` may be copied, and adds them. The
   // destination counts as written from now on.
@@ -34,8 +35,8 @@ struct Transfer {
   // The source's bytes, in case they are read some time before they are written.
   std::vector<uint8_t> read() const;
   void land(const std::vector<uint8_t>& bytes) const;
-  // Tells race detection of the reads and the writes. `by_lane`: waiting concerns each lane by
-  // itself.
+  // Tells race detection, at issue, of the reads and the writes. `by_lane`: waiting concerns each
+  // lane by itself.
   void note_reads(Warp& w, const AsyncOperation& op, bool by_lane) const;
   void note_writes(Warp& w, const AsyncOperation& op, bool by_lane) const;
 
@@ -46,9 +47,9 @@ struct Transfer {
 // An operation of the instruction that runs, for a lane or more; the agent and time come later.
 AsyncOperation operation_of(Warp& w, Mask lanes);
 
-// The transfer lands and reports to its mbarrier.
-void complete(Warp& w, int lane, const Transfer& transfer, uint64_t barrier, uint32_t bytes,
-              AsyncOperation& op);
+// The transfer lands later and reports to an mbarrier.
+void issue_to_barrier(Warp& w, int lane, const char* what, std::shared_ptr<Transfer> transfer,
+                      uint64_t barrier, uint32_t bytes);
 
 void encode_bulk(Encoding& e);         // cp.async.bulk...
 void encode_reduce_bulk(Encoding& e);  // cp.reduce.async.bulk...

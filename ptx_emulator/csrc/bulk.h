@@ -5,9 +5,9 @@
 
 namespace ptx {
 
-// The copy lands later and completes `bytes` bytes on the mbarrier, or its group.
-void issue_to_barrier(Warp& w, int lane, std::shared_ptr<Transfer> transfer, uint64_t barrier,
-                      uint32_t bytes);
+constexpr const char* kBulkName = "a bulk copy";
+
+// The copy lands later, and with it its group.
 void issue_to_group(Warp& w, int lane, std::shared_ptr<Transfer> transfer);
 
 // Calls f(destination, mbarrier), with the same offsets in each CTA of the mask, or just once if

@@ -134,7 +134,10 @@ void run_later(Warp& w, uint32_t pc, int lane, const char* what, std::function<v
                     std::string("the CTA exited before ") + what + " that it had begun was over");
       action();
     } catch (const Fault& fault) {
-      throw Fault(fault.kind, std::string(machine.kernel.name) + ": " + fault.what() + "\n  in " +
+      std::string found;
+      if (machine.races && machine.races->any()) found = machine.races->found() + "\nand then ";
+      throw Fault(found.empty() ? fault.kind : Fault::race,
+                  found + std::string(machine.kernel.name) + ": " + fault.what() + "\n  in " +
                                   what + " begun at " + machine.program.describe(pc) + "\n  by " +
                                   machine.thread_name(*w.cta, w.index, lane));
     }

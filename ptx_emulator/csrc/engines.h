@@ -67,6 +67,7 @@ struct WarpEngines : Attachment {
     std::function<void()> arrive;
   };
   std::vector<Arrival> arrivals;
+  uint32_t gave_up_at = ~0u;  // the mbarrier.try_wait that just gave up
   std::unique_ptr<WgmmaState> wgmma;
   // For races: copies, and reads and writes of bulk copies; 0: not made yet.
   Agent copy_agent = 0, bulk_read_agent = 0, bulk_write_agent = 0;

@@ -67,18 +67,16 @@ Flow copy(Warp& w, const Instr& in, Mask mask) {
     if (bytes) transfer->add(w, l, at, source, bytes);
     if (bytes < size) transfer->add(w, l, at + bytes, 0, size - bytes);
   });
-  if (!is_eager(w)) transfer->poison();
   const auto ops = engines_of(w).copies.issue(mask);
-  AsyncOperation done = operation_of(w, mask);
   if (w.clock) {
-    done.agent = agent_of(w, engines_of(w).copy_agent, "cp.async of a warp", Proxy::exempt);
-    done.time = ops.front()->time;
+    AsyncOperation op = operation_of(w, mask);
+    op.agent = agent_of(w, engines_of(w).copy_agent, "cp.async of a warp", Proxy::exempt);
+    op.time = ops.front()->time;
+    transfer->note_reads(w, op, true);
+    transfer->note_writes(w, op, true);
   }
-  run_later(w, __builtin_ctz(mask), kCopyName, [&w, transfer, ops, done = std::move(done)] {
-    if (w.clock) {
-      transfer->note_reads(w, done, true);
-      transfer->note_writes(w, done, true);
-    }
+  if (!is_eager(w)) transfer->poison();
+  run_later(w, __builtin_ctz(mask), kCopyName, [&w, transfer, ops] {
     transfer->land();
     for (const auto& op : ops) copy_landed(w, *op);
   });
@@ -214,23 +212,19 @@ Flow store_async(Warp& w, const Instr& in, Mask mask) {
     if (at % bytes)
       throw Fault(Fault::memory,
                   "address " + hex(at) + " is no multiple of " + std::to_string(bytes), l);
-    use_mbarrier(w, signal, l);
     if (&owner_of(w, signal) != &owner_of(w, at))
       throw Fault(Fault::memory, "data and mbarrier must be in the same CTA's shared memory", l);
-    auto data = std::make_shared<std::vector<uint8_t>>(bytes);
+    std::vector<uint8_t> data(bytes);
     for (int v = 0; v < values; ++v)
-      std::memcpy(data->data() + v * in.small,
+      std::memcpy(data.data() + v * in.small,
                   w.in<uint8_t>(refs[2 * AddressCode::kWords + v]) + l * in.small, in.small);
     auto transfer = std::make_shared<Transfer>();
     if (in.imm >= 0) transfer->reduction = static_cast<Reduction>(in.imm);
     transfer->type = static_cast<Type>(in.extra);
     transfer->add(w, l, at, 0, bytes);
-    transfer->pieces.back().from = data->data();
-    if (!is_eager(w)) transfer->poison();
-    run_later(w, l, "an asynchronous store",
-              [&w, l, transfer, data, signal, bytes, op = operation_of(w, Mask{1} << l)]() mutable {
-                complete(w, l, *transfer, signal, bytes, op);
-              });
+    transfer->pieces.back().from = data.data();
+    transfer->data = std::move(data);
+    issue_to_barrier(w, l, "an asynchronous store", std::move(transfer), signal, bytes);
   });
   return Flow::next;
 }

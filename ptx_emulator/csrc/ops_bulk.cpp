@@ -4,8 +4,6 @@
 namespace ptx {
 namespace {
 
-constexpr const char* kBulkName = "a bulk copy";
-
 // Further operands: destination, source, mbarrier, size, CTA mask. small: flags.
 enum Flag : uint8_t { kToBarrier = 1, kMulticast = 2, kReduces = 4 };
 constexpr int kSizeAt = 3 * AddressCode::kWords;
@@ -33,7 +31,7 @@ Flow copy(Warp& w, const Instr& in, Mask mask) {
     const uint16_t ctas =
         in.small & kMulticast ? w.in<uint16_t>(refs[kSizeAt + 1])[l] : uint16_t{0};
     for_each_destination(w, l, ctas, target, signal, [&](uint64_t address, uint64_t signal_there) {
-      issue_to_barrier(w, l, transfer_to(address), signal_there, size[l]);
+      issue_to_barrier(w, l, kBulkName, transfer_to(address), signal_there, size[l]);
     });
   });
   return Flow::next;
@@ -125,35 +123,23 @@ void encode_plain(Encoding& e, bool reduces) {
 
 }  // namespace
 
-void issue_to_barrier(Warp& w, int lane, std::shared_ptr<Transfer> transfer, uint64_t barrier,
-                      uint32_t bytes) {
-  use_mbarrier(w, barrier, lane);
-  if (!is_eager(w)) transfer->poison();
-  run_later(w, lane, kBulkName,
-            [&w, lane, transfer = std::move(transfer), barrier, bytes,
-             op = operation_of(w, Mask{1} << lane)]() mutable {
-              complete(w, lane, *transfer, barrier, bytes, op);
-            });
-}
-
 void issue_to_group(Warp& w, int lane, std::shared_ptr<Transfer> transfer) {
-  if (!is_eager(w)) transfer->poison();
   WarpEngines& engines = engines_of(w);
   const auto op = engines.bulk.issue(Mask{1} << lane).front();
-  AsyncOperation reads = operation_of(w, Mask{1} << lane), writes{};
   if (w.clock) {
-    reads.agent = agent_of(w, engines.bulk_read_agent, "reads of bulk copies", Proxy::async);
-    reads.time = op->time;
-    writes = reads;
-    writes.agent = agent_of(w, engines.bulk_write_agent, "writes of bulk copies", Proxy::async);
+    AsyncOperation access = operation_of(w, Mask{1} << lane);
+    access.time = op->time;
+    access.agent = agent_of(w, engines.bulk_read_agent, "reads of bulk copies", Proxy::async);
+    transfer->note_reads(w, access, true);
+    access.agent = agent_of(w, engines.bulk_write_agent, "writes of bulk copies", Proxy::async);
+    transfer->note_writes(w, access, true);
   }
+  if (!is_eager(w)) transfer->poison();
   // The CTA may end once the source has been read.
-  run_later(w, lane, kBulkName, [&w, transfer = std::move(transfer), op, reads, writes] {
-    if (w.clock) transfer->note_reads(w, reads, true);
+  run_later(w, lane, kBulkName, [&w, transfer = std::move(transfer), op] {
     op->reading = false;
     w.wake(Wait::async, kBulkKey);
-    w.machine->later([&w, transfer, op, writes, bytes = transfer->read()] {
-      if (w.clock) transfer->note_writes(w, writes, true);
+    w.machine->later([&w, transfer, op, bytes = transfer->read()] {
       transfer->land(bytes);
       engines_of(w).bulk.finish(*op);
       w.wake(Wait::async, kBulkKey);
@@ -182,7 +168,7 @@ void encode_bulk(Encoding& e) {
 }
 
 void encode_reduce_bulk(Encoding& e) {
-  if (!e.take("async") || !e.take("bulk")) e.fail("only cp.reduce.async.bulk is known");
+  if (!e.take("reduce") || !e.take("async") || !e.take("bulk")) e.fail("only cp.reduce.async.bulk is known");
   e.take("tensor") ? encode_tensor(e, TensorCopy::reduce) : encode_plain(e, true);
 }
 

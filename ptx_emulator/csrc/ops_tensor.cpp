@@ -71,7 +71,7 @@ Flow copy(Warp& w, const Instr& in, Mask mask) {
         transfer->on_load = map.on_load();
         for_each_run(map, at, to,
                      [&](const Run& r) { transfer->add(w, l, r.shared, r.global, r.bytes); });
-        issue_to_barrier(w, l, std::move(transfer), signal, map.box_bytes());
+        issue_to_barrier(w, l, kBulkName, std::move(transfer), signal, map.box_bytes());
       });
       return;
     }

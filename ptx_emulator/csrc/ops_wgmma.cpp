@@ -132,7 +132,6 @@ void run_front(Cta& cta, int first_warp, Warpgroup& group) {
     operands.d[i] = d[i];
     operands.a_registers[i] = a[i];
   }
-  if (cta.warps[first_warp]->clock) note_reads(cta, front);
   multiply_warpgroup(front.op, operands);
   group.queue.pop_front();
   ++group.completed;
@@ -240,6 +239,7 @@ Flow multiply_async(Warp& w, const Instr& in, Mask mask) {
     if (in.a != kNoRef)
       op.chunks_a = find_chunks(w, op.descriptor_a, 64, op.a_mn_major, "matrix A");
     op.chunks_b = find_chunks(w, op.descriptor_b, op.op.n, op.b_mn_major, "matrix B");
+    if (w.clock) note_reads(*w.cta, op);
     schedule(w, group);
   }
   return Flow::next;

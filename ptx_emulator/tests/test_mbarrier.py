@@ -106,6 +106,7 @@ setp.lt.u32 %p1, %r1, 40;
 """
         + wait("bar", 0)
         + """
+bar.sync 0;
 @%p1 bra OUT;
 mbarrier.arrive.shared::cta.b64 %rd5, [bar];
 """
@@ -245,9 +246,21 @@ barrier.cluster.wait.aligned;
 
 @pytest.mark.parametrize("mode,seed", MODES)
 def test_a_missing_wait_is_a_race(mode, seed):
-    body = PING_PONG.replace("@%p39 bra", "bra", 1)  # the writer no longer waits
+    for which, free in (("bar", "%r6"), ("bar+8", "%r7")):
+        op = f"mbarrier.try_wait.parity.shared::cta.b64 %p39, [{which}], {free};"
+        assert op in PING_PONG
+        body = PING_PONG.replace(op, "setp.eq.u32 %p39, %r7, %r7;")
+        # A writer that does not wait may also run phases ahead of the reader.
+        kinds = (ptx_emulator.Race, ptx_emulator.Deadlock) if free == "%r7" else ptx_emulator.Race
+        with pytest.raises(kinds):
+            run(body, mode=mode, seed=seed)
+
+
+def test_try_wait_may_give_up():
+    """Whoever does not look at its result has not waited; late mode shows it."""
+    body = PING_PONG.replace("@%p39 bra", "bra")
     with pytest.raises(ptx_emulator.Race):
-        run(body, mode=mode, seed=seed)
+        run(body, mode="late")
 
 
 def test_initialisation_must_be_seen():
