@@ -13,8 +13,17 @@ WIDTHS = {"b8": 1, "u8": 1, "s8": 1, "b16": 2, "u16": 2, "s16": 2, "b32": 4, "u3
 REGISTERS = {1: "%h", 2: "%h", 4: "%r", 8: "%rd"}
 
 
+def aligned(n):
+    """Zeros at a multiple of 64."""
+    raw = np.zeros(n + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + n]
+
+
 def bytes_of(n, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, n).astype(np.uint8)
+    x = aligned(n)
+    x[:] = np.random.default_rng(seed).integers(0, 256, n)
+    return x
 
 
 @pytest.mark.parametrize("vector", [1, 2, 4, 8])
@@ -48,7 +57,7 @@ def test_copies_of_every_width(space, type, vector):
     st{space if space == ".global" else ""}{shape} [%rd1], {value};
     ret;
     """
-    x, y = bytes_of(32 * width), np.zeros(32 * width + 64, np.uint8)
+    x, y = bytes_of(32 * width), aligned(32 * width + 64)
     run(body, x, y)
     assert (y[: x.size] == x).all() and not y[x.size :].any()
 
@@ -75,7 +84,7 @@ def test_narrow_stores_take_the_low_bits():
 
 
 def test_128_bits():
-    x, y = bytes_of(512), np.zeros(512, np.uint8)
+    x, y = bytes_of(512), aligned(512)
     body = """
     mul.wide.u32 %rd3, %r0, 16; add.u64 %rd4, %rd0, %rd3; add.u64 %rd5, %rd1, %rd3;
     ld.global.b128 %q1, [%rd4]; st.global.b128 [%rd5], %q1; ret;

@@ -14,7 +14,7 @@ def expected_shuffle(mode, a, b, c):
     """The pseudocode of "shfl.sync", with all lanes taking part."""
     result, predicate = np.zeros(32, np.uint32), np.zeros(32, bool)
     for lane in range(32):
-        bval, cval, mask = b[lane] & 31, c[lane] & 31, c[lane] >> 8 & 31
+        bval, cval, mask = (int(v) for v in (b[lane] & 31, c[lane] & 31, c[lane] >> 8 & 31))
         most = (lane & mask) | (cval & ~mask & 31)
         least = lane & mask
         if mode == "up":
