@@ -329,6 +329,9 @@ void Races::review(const Judge& judge, const Block& block, uint64_t address, Ent
   } else if (!both_strong(earlier, later)) {
     report(block, address, earlier, later, false);
     earlier.drop(both);
+  } else if (judge.is_atomic && earlier.write) {
+    // An atomic operation observes the write: what is ordered behind the one is behind the other.
+    earlier.drop(both);
   }
 }
 
@@ -401,7 +404,7 @@ void Races::access(Warp& w, const Block& block, const Access& a, const Manner& m
   WarpClock& c = *w.clock;
   if (++c.now > kMostTime)
     throw Fault(Fault::limit, "more than 67 million memory instructions of a warp");
-  const Judge judge{&c, nullptr, false};
+  const Judge judge{&c, nullptr, false, manner.reads && manner.writes};
   Entry e{};
   e.agent = c.agent;
   e.strength = manner.order == Order::weak ? 0 : 1 + static_cast<uint32_t>(manner.scope);
