@@ -129,7 +129,7 @@ Flow wait(Warp& w, const Instr& in, Mask mask) {
   if (!complete && (in.small & 2) && one && !gives_up) {
     if (std::find(b->waiters.begin(), b->waiters.end(), &w) == b->waiters.end())
       b->waiters.push_back(&w);
-    return w.park(Wait::async, mask, w.pc, 0, b->address);
+    return w.park(Wait::async, mask, w.pc + 1, 0, b->address);
   }
   if (in.order == Order::acquire) {
     if (one)

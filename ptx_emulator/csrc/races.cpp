@@ -19,8 +19,9 @@ Races::Races(Machine& machine) : machine_(machine) {
   warps_per_cta_ = static_cast<uint32_t>((threads + kLanes - 1) / kLanes);
   warps_per_cluster_ = static_cast<uint32_t>(warps_per_cta_ * ctas);
   if (clusters > uint64_t{1} << (kAgentBits - kLocalAgentBits))
-    throw Fault(Fault::limit, "races are looked for in at most 262144 clusters; launch fewer, or "
-                              "with races=False");
+    throw Fault(Fault::limit,
+                "races are looked for in at most 262144 clusters; launch fewer, or "
+                "with races=False");
   if (machine.program.code.size() > kMostPc)
     throw Fault(Fault::limit, "races are looked for in modules of at most 524288 instructions");
   more_.emplace_back();  // 0 stands for none
@@ -37,8 +38,8 @@ void Races::start(Warp& w) {
   }
   WarpClock& c = *w.clock;
   const auto cluster = static_cast<uint32_t>(w.cta->cluster->index);
-  c.agent = cluster << kLocalAgentBits |
-            (w.cta->rank * warps_per_cta_ + static_cast<uint32_t>(w.index));
+  c.agent =
+      cluster << kLocalAgentBits | (w.cta->rank * warps_per_cta_ + static_cast<uint32_t>(w.index));
   c.now = 0;
   ++c.version;
   c.common.clear(cluster);
