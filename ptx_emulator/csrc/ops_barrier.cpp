@@ -71,7 +71,10 @@ Flow arrive_at_cluster(Warp& w, const Instr& in, Mask mask) {
                 __builtin_ctz(mine.pending & mask));
   mine.pending |= mask;
   mine.arrived |= mask;
-  if (w.clock && in.order != Order::relaxed) w.machine->races->publish(w, mask, b.gathering);
+  if (w.clock && in.order == Order::relaxed)
+    w.machine->races->publish_flushed(w, mask, Scope::cluster, b.gathering);
+  else if (w.clock)
+    w.machine->races->publish(w, mask, b.gathering);
   w.machine->progress();
   check_cluster(*w.cta->cluster, b);
   return Flow::next;

@@ -40,6 +40,8 @@ class Races {
   // What lanes did and know goes into `to`, for others to observe.
   void publish(const Warp& w, Mask lanes, Knowledge& to) const;
   Published publish(Warp& w, Mask lanes) const;
+  // Of that only what a fence of that scope has flushed.
+  void publish_flushed(Warp& w, Mask lanes, Scope scope, Knowledge& to) const;
   void observe(Warp& w, Mask lanes, const Knowledge& from);
   void observe(Warp& w, Mask lanes, const Published& from);
   // Lanes have waited for what an agent did up to a time.
