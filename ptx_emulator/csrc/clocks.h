@@ -4,6 +4,7 @@
 // of copies or of wgmma). Its time counts its memory instructions, or its phases or groups.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -54,10 +55,25 @@ struct Known {
   bool operator==(const Known&) const = default;
 };
 
+// Fences and reads act at the scope of a CTA, of a cluster, or beyond.
+constexpr int kLevels = 3;
+inline int level_of(Scope s) {
+  return s == Scope::cta ? 0 : s == Scope::cluster ? 1 : 2;
+}
+
+// What is known of accesses.
+enum Aspect : uint8_t {
+  kSeen,                           // they are done
+  kProxied,                        // a fence.proxy.async made them visible to the async proxy
+  kFlushed,                        // a fence made them visible at a level; a strong write publishes
+  kHeld = kFlushed + kLevels,      // a relaxed read saw what publishes them; a fence at that level,
+                                   // or a wider one, makes them seen
+  kAspects = kHeld + kLevels,
+};
+
 // Of the agents of one cluster, by their local index; who is beyond the end is not known of.
 struct ClusterView {
-  std::vector<Known> seen;     // accesses that are done
-  std::vector<Known> proxied;  // those that a fence.proxy.async also made visible to its proxy
+  std::array<std::vector<Known>, kAspects> of;
 
   void join(const ClusterView& o);
   bool operator==(const ClusterView&) const = default;
@@ -66,55 +82,56 @@ struct ClusterView {
 // Of all agents.
 class Knowledge {
  public:
-  explicit Knowledge(uint32_t cluster = 0) : cluster_(cluster) {}
+  Knowledge() = default;
+  explicit Knowledge(uint32_t cluster) : cluster_(cluster) {}
   void clear(uint32_t cluster);
   void join(const Knowledge& o);
   // The accesses of these lanes up to that time are done. Full: these are all the agent's lanes.
-  void add(Agent agent, uint32_t time, Mask lanes, bool full);
+  void add(Agent agent, uint32_t time, Mask lanes, bool full, int aspect = kSeen);
   void add(Agent agent, uint32_t time) { add(agent, time, 0, true); }
-  void add_proxied(Agent agent, uint32_t time, Mask lanes, bool full);
-  // fence.proxy.async: what is seen becomes visible to the async proxy.
-  void proxy();
+  void proxy();                // fence.proxy.async
+  void fence(int level);
+  // A relaxed read has seen a write that publishes `o`.
+  void hold(const Knowledge& o, int level);
+  // What is flushed at the level and seen, as seen.
+  Knowledge flushed(int level) const;
+  bool has_flushed(int level) const;
+  void meet(const Knowledge& o);  // what all of both know
 
-  bool covers(Agent agent, uint32_t time, Mask who) const {
-    const auto* view = view_of(agent);
-    return view && covers(view->seen, agent, time, who);
+  bool covers(Agent agent, uint32_t time, Mask who, int aspect = kSeen) const {
+    const ClusterView* view = view_of(agent);
+    if (!view) return false;
+    const auto& known = view->of[aspect];
+    const uint32_t i = local_of(agent);
+    return i < known.size() && known[i].covers(time, who);
   }
-  bool proxy_covers(Agent agent, uint32_t time, Mask who) const {
-    const auto* view = view_of(agent);
-    return view && covers(view->proxied, agent, time, who);
-  }
+  Known of(Agent agent, int aspect) const;
   uint32_t cluster() const { return cluster_; }
-  // What all of both know.
-  void meet(const Knowledge& o);
 
  private:
   struct Foreign {
     uint32_t cluster;
     std::shared_ptr<const ClusterView> view;
   };
-  static bool covers(const std::vector<Known>& v, Agent agent, uint32_t time, Mask who) {
-    const uint32_t i = local_of(agent);
-    return i < v.size() && v[i].covers(time, who);
-  }
   const ClusterView* view_of(Agent agent) const {
     return cluster_of(agent) == cluster_ ? &own_ : find(cluster_of(agent));
   }
   const ClusterView* find(uint32_t cluster) const;
-  void join_foreign(uint32_t cluster, std::shared_ptr<const ClusterView> view);
+  void join_view(uint32_t cluster, std::shared_ptr<const ClusterView> view);
+  template <class F>
+  void change_views(F change);
 
-  uint32_t cluster_;
+  uint32_t cluster_ = 0;
   ClusterView own_;
   std::vector<Foreign> foreign_;  // sorted by cluster
 };
 
-// What lanes of a warp knew at some time, and what they had done themselves.
+// What lanes of a warp knew at some time, and what they had done themselves up to another.
 struct Published {
   std::shared_ptr<const Knowledge> known;
   Agent agent = 0;
   uint32_t time = 0;
   Mask lanes = 0;
-  bool full = false;
 
   bool covers(Agent a, uint32_t t, Mask who) const {
     if (a == agent && t <= time && (who & ~lanes) == 0) return true;
@@ -145,19 +162,15 @@ struct WarpClock {
     uint32_t time;
   };
   std::vector<Own> own;  // each lane knows what the agent did for that lane
-  struct Fence {
-    Scope scope;
-    Mask lanes;
-    Published at;
+  struct Recent {
+    Published from;
+    Mask lanes = 0;
+    int aspect = 0;
   };
-  std::vector<Fence> fences;  // the lanes' last ones; strong writes behind them publish
-  struct Held {
-    Scope scope;  // of the read
-    Mask lanes;
-    Release release;
-  };
-  std::vector<Held> held;  // what relaxed reads saw; a fence makes it known
-  std::shared_ptr<const Knowledge> copy;  // of `common` as of copy_version
+  Recent recent[4];  // what was observed last
+  uint32_t next_recent = 0;
+  // Of `common` as of copy_version: all of it, and what is flushed at each level.
+  std::shared_ptr<const Knowledge> copy, flushed_copy[kLevels];
   uint32_t copy_version = 0;
 };
 

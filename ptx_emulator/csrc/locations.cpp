@@ -16,11 +16,20 @@ bool Races::visible(const Release& r, Scope reader, const Warp& w) const {
   return r.cta == w.cta->rank || (r.scope >= Scope::cluster && reader >= Scope::cluster);
 }
 
+bool Races::has_fenced(const WarpClock& c) {
+  for (int level = 0; level < kLevels; ++level) {
+    if (c.common.has_flushed(level)) return true;
+    for (const WarpClock::Part& p : c.parts)
+      if (p.known.has_flushed(level)) return true;
+  }
+  return false;
+}
+
 void Races::synchronise(Warp& w, const Block& block, const Access& a, const Manner& manner) {
   const bool strong = manner.order != Order::weak;
   const bool releases = manner.order == Order::release || manner.order == Order::acq_rel ||
                         manner.order == Order::seq_cst;
-  const bool publishes = strong && manner.writes && (releases || !w.clock->fences.empty());
+  const bool publishes = strong && manner.writes && (releases || has_fenced(*w.clock));
   if (!strong && !manner.writes) return;
   Locations* locations = nullptr;
   for (Mask left = a.mask; left;) {
@@ -51,22 +60,19 @@ void Races::synchronise(Warp& w, const Block& block, const Access& a, const Mann
 void Races::read_location(Warp& w, Mask lanes, const Location& location, const Manner& manner) {
   const bool acquires = manner.order == Order::acquire || manner.order == Order::acq_rel ||
                         manner.order == Order::seq_cst;
-  WarpClock& c = *w.clock;
   for (const Release& r : location.releases) {
     if (!visible(r, manner.scope, w)) continue;
     if (acquires) {
       observe(w, lanes, r.at);
       continue;
     }
-    if (c.common.covers(r.at.agent, r.at.time, r.at.lanes)) continue;
-    bool known = false;
-    for (WarpClock::Held& h : c.held)
-      if (h.release.at.known == r.at.known && h.release.at.time == r.at.time &&
-          h.release.at.lanes == r.at.lanes && h.scope == manner.scope) {
-        h.lanes |= lanes;
-        known = true;
-      }
-    if (!known) c.held.push_back({manner.scope, lanes, r});
+    const int level = !visible(r, Scope::cluster, w) ? 2 : !visible(r, Scope::cta, w) ? 1 : 0;
+    const int held = kHeld + level;
+    if (!is_news(*w.clock, lanes, r.at, held)) continue;
+    for_lanes(w, lanes, [&](Knowledge& k) {
+      k.hold(*r.at.known, level);
+      k.add(r.at.agent, r.at.time, r.at.lanes, false, held);
+    });
   }
 }
 
@@ -78,11 +84,14 @@ void Races::write_location(Warp& w, int lane, Location& location, const Manner& 
   auto& all = location.releases;
   if (!manner.reads)
     std::erase_if(all, [&](const Release& r) { return r.at.agent != c.agent || r.at.lanes != bit; });
-  for (const WarpClock::Fence& f : c.fences) {
-    if (!(f.lanes & bit)) continue;
-    Release r{std::min(f.scope, manner.scope), w.cta->rank, f.at};
-    r.at.lanes = bit;
-    all.push_back(std::move(r));
+  constexpr Scope kScopes[kLevels] = {Scope::cta, Scope::cluster, Scope::gpu};
+  for (int level = 0; level < kLevels; ++level) {
+    bool flushed = c.common.has_flushed(level);
+    for (const WarpClock::Part& p : c.parts)
+      flushed |= (p.lanes & bit) && p.known.has_flushed(level);
+    if (flushed)
+      all.push_back({std::min(kScopes[level], manner.scope), w.cta->rank,
+                     publish_flushed(w, lane, level)});
   }
   if (manner.order == Order::release || manner.order == Order::acq_rel ||
       manner.order == Order::seq_cst)
@@ -107,31 +116,6 @@ void Races::write_location(Warp& w, int lane, Location& location, const Manner& 
     kept.push_back(std::move(last));
   }
   all = std::move(kept);
-}
-
-void Races::fence(Warp& w, Mask lanes, Scope scope) {
-  WarpClock& c = *w.clock;
-  auto held = std::move(c.held);
-  c.held.clear();
-  for (WarpClock::Held& h : held) {
-    const Mask here = h.lanes & lanes;
-    if (here && visible(h.release, std::min(h.scope, scope), w)) {
-      observe(w, here, h.release.at);
-      h.lanes &= ~here;
-    }
-    if (h.lanes) c.held.push_back(std::move(h));
-  }
-  for (WarpClock::Fence& f : c.fences)
-    if (f.scope <= scope) f.lanes &= ~lanes;
-  std::erase_if(c.fences, [](const WarpClock::Fence& f) { return !f.lanes; });
-  // Lanes that know more than others publish it alone.
-  const auto parts = c.parts;
-  for (const WarpClock::Part& p : parts) {
-    const Mask here = p.lanes & lanes;
-    if (here) c.fences.push_back({scope, here, publish(w, here)});
-    lanes &= ~p.lanes;
-  }
-  if (lanes) c.fences.push_back({scope, lanes, publish(w, lanes)});
 }
 
 }  // namespace ptx

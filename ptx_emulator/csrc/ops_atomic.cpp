@@ -187,7 +187,7 @@ Handler pick(Op op, Type type) {
       return pick_number<uint32_t>(op);
     case Type::s32: return pick_number<int32_t>(op);
     case Type::u64: return pick_number<uint64_t>(op);
-    case Type::s64: return pick_number<int64_t>(op);
+    case Type::s64: return op != kAdd ? pick_number<int64_t>(op) : nullptr;
     case Type::b16: return op == kCas ? &atomic<uint16_t, CompareAndSwap> : nullptr;
     case Type::b32: return pick_bits<uint32_t>(op);
     case Type::b64: return pick_bits<uint64_t>(op);

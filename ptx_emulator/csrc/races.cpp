@@ -43,10 +43,10 @@ void Races::start(Warp& w) {
   ++c.version;
   c.common.clear(cluster);
   c.parts.clear();
-  c.fences.clear();
-  c.held.clear();
   c.own.clear();
+  for (auto& r : c.recent) r = {};
   c.copy.reset();
+  for (auto& copy : c.flushed_copy) copy.reset();
 }
 
 void Races::forget(const Block& shared) {
@@ -74,31 +74,6 @@ Agent Races::new_agent(const Cta& cta, std::string what, Proxy proxy) {
 
 // -- What is known
 
-// Calls join(knowledge) for what these lanes know; lanes that come to differ from the others get a
-// part of their own.
-template <class F>
-void Races::for_lanes(Warp& w, Mask lanes, F join) {
-  WarpClock& c = *w.clock;
-  ++c.version;
-  if ((w.alive & ~lanes) == 0) return join(c.common);
-  const size_t parts = c.parts.size();
-  for (size_t i = 0; i < parts; ++i) {
-    const Mask both = c.parts[i].lanes & lanes;
-    if (!both) continue;
-    lanes &= ~both;
-    if (both != c.parts[i].lanes) {
-      c.parts[i].lanes &= ~both;
-      c.parts.push_back({both, c.parts[i].known});
-      join(c.parts.back().known);
-    } else {
-      join(c.parts[i].known);
-    }
-  }
-  if (!lanes) return;
-  c.parts.push_back({lanes, Knowledge(c.common.cluster())});
-  join(c.parts.back().known);
-}
-
 void Races::publish(const Warp& w, Mask lanes, Knowledge& to) const {
   const WarpClock& c = *w.clock;
   to.join(c.common);
@@ -112,22 +87,47 @@ void Races::publish(const Warp& w, Mask lanes, Knowledge& to) const {
 Published Races::publish(Warp& w, Mask lanes) const {
   WarpClock& c = *w.clock;
   Published p{nullptr, c.agent, c.now, lanes};
-  if (!c.copy || c.copy_version != c.version) {
-    c.copy = std::make_shared<Knowledge>(c.common);
-    c.copy_version = c.version;
-  }
+  refresh_copies(c);
   p.known = c.copy;
   bool beside = !c.own.empty();
   for (const WarpClock::Part& part : c.parts) beside |= (part.lanes & lanes) != 0;
   if (beside) {
     auto all = std::make_shared<Knowledge>(c.common);
-    for (const WarpClock::Part& part : c.parts)
-      if (part.lanes & lanes) all->join(part.known);
-    for (const WarpClock::Own& own : c.own)
-      all->add(own.agent, own.time, lanes, (w.existing & ~lanes) == 0);
+    publish(w, lanes, *all);
     p.known = std::move(all);
   }
   return p;
+}
+
+// What a strong write of the lane without .release publishes: what a fence has flushed.
+Published Races::publish_flushed(Warp& w, int lane, int level) const {
+  WarpClock& c = *w.clock;
+  const Mask bit = Mask{1} << lane;
+  refresh_copies(c);
+  Known mine = c.common.of(c.agent, kFlushed + level);
+  Published p{nullptr, c.agent, 0, bit};
+  const WarpClock::Part* part = nullptr;
+  for (const WarpClock::Part& candidate : c.parts)
+    if (candidate.lanes & bit) part = &candidate;
+  if (part) {
+    Knowledge all = c.common;
+    all.join(part->known);
+    mine = all.of(c.agent, kFlushed + level);
+    p.known = std::make_shared<Knowledge>(all.flushed(level));
+  } else {
+    auto& copy = c.flushed_copy[level];
+    if (!copy) copy = std::make_shared<Knowledge>(c.common.flushed(level));
+    p.known = copy;
+  }
+  p.time = mine.lanes & bit ? std::max(mine.all, mine.part) : mine.all;
+  return p;
+}
+
+void Races::refresh_copies(WarpClock& c) const {
+  if (c.copy && c.copy_version == c.version) return;
+  c.copy = std::make_shared<Knowledge>(c.common);
+  for (auto& copy : c.flushed_copy) copy.reset();
+  c.copy_version = c.version;
 }
 
 void Races::observe(Warp& w, Mask lanes, const Knowledge& from) {
@@ -135,12 +135,24 @@ void Races::observe(Warp& w, Mask lanes, const Knowledge& from) {
 }
 
 void Races::observe(Warp& w, Mask lanes, const Published& from) {
-  // Who knows of that time knows what was known at that time.
-  if (w.clock->common.covers(from.agent, from.time, from.lanes)) return;
+  if (!is_news(*w.clock, lanes, from, kSeen)) return;
   for_lanes(w, lanes, [&](Knowledge& k) {
     k.join(*from.known);
     k.add(from.agent, from.time, from.lanes, false);
   });
+}
+
+// False if the lanes have just observed the same: a loop may wait for something else yet.
+bool Races::is_news(WarpClock& c, Mask lanes, const Published& from, int aspect) {
+  for (WarpClock::Recent& r : c.recent)
+    if (r.from.known == from.known && r.from.time == from.time && r.from.lanes == from.lanes &&
+        r.aspect == aspect) {
+      const bool news = lanes & ~r.lanes;
+      r.lanes |= lanes;
+      return news;
+    }
+  c.recent[c.next_recent++ % std::size(c.recent)] = {from, lanes, aspect};
+  return true;
 }
 
 void Races::observe(Warp& w, Mask lanes, Agent agent, uint32_t time) {
@@ -189,17 +201,41 @@ void Races::sync_lanes(Warp& w, Mask lanes) {
   for_lanes(w, lanes, [&](Knowledge& k) { k.join(together); });
 }
 
-void Races::fence_proxy_async(Warp& w, Mask lanes) {
+// Lanes that know more than others, or less, get their own knowledge changed.
+template <class F>
+void Races::change_knowledge(Warp& w, Mask lanes, F change) {
   WarpClock& c = *w.clock;
-  const bool full = (w.existing & ~lanes) == 0;
-  const Knowledge common = c.common;
+  const bool all = (w.alive & ~lanes) == 0;
+  if (all) {
+    for (WarpClock::Part& p : c.parts) {
+      p.known.join(c.common);
+      change(p.known);
+    }
+  }
+  const Knowledge common = all ? Knowledge() : c.common;
   for_lanes(w, lanes, [&](Knowledge& k) {
-    if (&k != &c.common) k.join(common);
-    k.proxy();
-    k.add_proxied(c.agent, c.now, lanes, full);
+    if (!all) k.join(common);
+    change(k);
   });
-  if ((w.alive & ~lanes) == 0)
-    for (WarpClock::Part& p : c.parts) p.known.proxy();
+}
+
+void Races::fence_proxy_async(Warp& w, Mask lanes) {
+  const WarpClock& c = *w.clock;
+  const bool full = (w.existing & ~lanes) == 0;
+  change_knowledge(w, lanes, [&](Knowledge& k) {
+    k.proxy();
+    k.add(c.agent, c.now, lanes, full, kProxied);
+  });
+}
+
+void Races::fence(Warp& w, Mask lanes, Scope scope) {
+  const WarpClock& c = *w.clock;
+  const bool full = (w.existing & ~lanes) == 0;
+  const int level = level_of(scope);
+  change_knowledge(w, lanes, [&](Knowledge& k) {
+    k.fence(level);
+    k.add(c.agent, c.now, lanes, full, kFlushed + level);
+  });
 }
 
 // -- Accesses
@@ -273,7 +309,7 @@ bool Races::ordered(const Judge& judge, const Entry& earlier, const Entry& later
 bool Races::needs_proxy_fence(const Judge& judge, const Entry& earlier) const {
   if (!judge.of_async_proxy || !earlier.write) return false;
   if (proxy_of(earlier.agent) != Proxy::generic) return false;
-  return !judge.op->view.known->proxy_covers(earlier.agent, earlier.time, earlier.lanes);
+  return !judge.op->view.known->covers(earlier.agent, earlier.time, earlier.lanes, kProxied);
 }
 
 void Races::review(const Judge& judge, const Block& block, uint64_t address, Entry& earlier,

@@ -96,6 +96,11 @@ class Races {
   bool both_strong(const Entry& a, const Entry& b) const;
   template <class F>
   void for_lanes(Warp& w, Mask lanes, F join);
+  template <class F>
+  void change_knowledge(Warp& w, Mask lanes, F change);
+  static bool is_news(WarpClock& c, Mask lanes, const Published& from, int aspect);
+  Published publish_flushed(Warp& w, int lane, int level) const;
+  void refresh_copies(WarpClock& c) const;
 
   void report(const Block& block, uint64_t address, const Entry& earlier, const Entry& later,
               bool only_proxy);
@@ -107,6 +112,7 @@ class Races {
   void synchronise(Warp& w, const Block& block, const Access& a, const Manner& manner);
   void read_location(Warp& w, Mask lanes, const Location& location, const Manner& manner);
   void write_location(Warp& w, int lane, Location& location, const Manner& manner);
+  static bool has_fenced(const WarpClock& c);
   bool visible(const Release& r, Scope reader, const Warp& w) const;
   Locations& locations_of(const Warp& w, const Block& block);
 
@@ -121,5 +127,30 @@ class Races {
   std::vector<Conflict> conflicts_;
   std::set<std::pair<uint32_t, uint32_t>> reported_;  // pairs of pcs
 };
+
+// Calls join(knowledge) for what these lanes know; lanes that come to differ from the others get a
+// part of their own.
+template <class F>
+void Races::for_lanes(Warp& w, Mask lanes, F join) {
+  WarpClock& c = *w.clock;
+  ++c.version;
+  if ((w.alive & ~lanes) == 0) return join(c.common);
+  const size_t parts = c.parts.size();
+  for (size_t i = 0; i < parts; ++i) {
+    const Mask both = c.parts[i].lanes & lanes;
+    if (!both) continue;
+    lanes &= ~both;
+    if (both != c.parts[i].lanes) {
+      c.parts[i].lanes &= ~both;
+      c.parts.push_back({both, c.parts[i].known});
+      join(c.parts.back().known);
+    } else {
+      join(c.parts[i].known);
+    }
+  }
+  if (!lanes) return;
+  c.parts.push_back({lanes, Knowledge(c.common.cluster())});
+  join(c.parts.back().known);
+}
 
 }  // namespace ptx
