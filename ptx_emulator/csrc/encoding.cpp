@@ -14,7 +14,8 @@ Encoding::Encoding(Decoder& decoder, const Statement& statement, Instr& instr)
   opcode_ = rest.substr(0, rest.find('.'));
   for (size_t dot = rest.find('.'); dot != std::string_view::npos; dot = rest.find('.')) {
     rest.remove_prefix(dot + 1);
-    modifiers_.push_back(rest.substr(0, rest.find('.')));
+    const std::string_view modifier = rest.substr(0, rest.find('.'));
+    modifiers_.push_back(modifier.substr(0, modifier.find_last_not_of(" \t\r\n") + 1));
   }
 }
 

@@ -67,6 +67,8 @@ void Machine::run() {
       last_progress_ = now;
       continue;
     }
+    // Warps that spin on a flag rather than wait don't move, either.
+    if (idle > kPatience * queue_.size() && options.mode == Mode::late && run_one_later()) continue;
     if (idle > kStuck || (idle > kProbe && now > next_probe_ && all_spin()))
       report_stuck("the warps that run change nothing");
     slice(random.below(static_cast<uint32_t>(queue_.size())),

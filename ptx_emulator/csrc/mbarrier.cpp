@@ -13,6 +13,21 @@ void store_image(Warp& w, const Mbarrier& b) {
   std::memcpy(owner_of(w, b.address).shared.at(b.address), &image, sizeof(image));
 }
 
+// The waits of those that are parked are over, whatever becomes of the barrier until they run.
+void complete_waits(Mbarrier& b) {
+  const auto waiters = std::move(b.waiters);
+  b.waiters.clear();
+  for (Warp* waiter : waiters) {
+    for (const Group& g : waiter->groups) {
+      if (g.wait != Wait::async || g.key != b.address) continue;
+      const Instr& in = waiter->machine->program.code[g.at];
+      if (in.order == Order::acquire) observe(*waiter, b, g.lanes);
+      write_pred(waiter->pred(in.d), g.lanes, g.lanes);
+    }
+    waiter->wake(Wait::async, b.address);
+  }
+}
+
 void finish_update(Warp& w, Mbarrier& b) {
   if (b.pending == 0 && b.tx == 0) {
     ++b.phase;
@@ -20,9 +35,7 @@ void finish_update(Warp& w, Mbarrier& b) {
     b.arriving.clear(b.arriving.cluster());
     b.pending = b.expected;
     w.machine->progress();
-    const auto waiters = std::move(b.waiters);
-    b.waiters.clear();
-    for (Warp* waiter : waiters) waiter->wake(Wait::async, b.address);
+    complete_waits(b);
   }
   store_image(w, b);
 }
@@ -71,8 +84,8 @@ Mbarrier& mbarrier_at(Warp& w, uint64_t address, int lane) {
 Mbarrier& use_mbarrier(Warp& w, uint64_t address, int lane) {
   Mbarrier& b = mbarrier_at(w, address, lane);
   if (w.clock && !w.machine->races->knows(w, lane, b.initialised))
-    throw Fault(Fault::race, "nothing orders this use of " + b.describe() +
-                                 " behind its initialisation", lane);
+    throw Fault(Fault::race,
+                "nothing orders this use of " + b.describe() + " behind its initialisation", lane);
   return b;
 }
 

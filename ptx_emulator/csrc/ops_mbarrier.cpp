@@ -119,19 +119,20 @@ Flow wait(Warp& w, const Instr& in, Mask mask) {
     }
     complete |= Mask{over} << l;
   });
+  const bool one = a.shape == Access::uniform || (mask & (mask - 1)) == 0;
   // A try_wait may also give up; nobody may count on its waiting. In late mode it does so first.
   uint32_t& gave_up = engines_of(w).gave_up_at;
   const Mode mode = w.machine->options.mode;
   const bool gives_up = mode == Mode::late ? gave_up != w.pc
                                            : mode == Mode::random && w.machine->random.below(8) == 0;
   gave_up = !complete && gives_up ? w.pc : ~0u;
-  if (!complete && (in.small & 2) && a.shape == Access::uniform && !gives_up) {
+  if (!complete && (in.small & 2) && one && !gives_up) {
     if (std::find(b->waiters.begin(), b->waiters.end(), &w) == b->waiters.end())
       b->waiters.push_back(&w);
-    return w.park(Wait::async, mask, w.pc, 0, b->address);
+    return w.park(Wait::async, mask, w.pc + 1, 0, b->address);
   }
   if (in.order == Order::acquire) {
-    if (a.shape == Access::uniform)
+    if (one)
       observe(w, *b, complete);
     else
       for_each_lane(complete,

@@ -19,8 +19,9 @@ Races::Races(Machine& machine) : machine_(machine) {
   warps_per_cta_ = static_cast<uint32_t>((threads + kLanes - 1) / kLanes);
   warps_per_cluster_ = static_cast<uint32_t>(warps_per_cta_ * ctas);
   if (clusters > uint64_t{1} << (kAgentBits - kLocalAgentBits))
-    throw Fault(Fault::limit, "races are looked for in at most 262144 clusters; launch fewer, or "
-                              "with races=False");
+    throw Fault(Fault::limit,
+                "races are looked for in at most 262144 clusters; launch fewer, or "
+                "with races=False");
   if (machine.program.code.size() > kMostPc)
     throw Fault(Fault::limit, "races are looked for in modules of at most 524288 instructions");
   more_.emplace_back();  // 0 stands for none
@@ -37,8 +38,8 @@ void Races::start(Warp& w) {
   }
   WarpClock& c = *w.clock;
   const auto cluster = static_cast<uint32_t>(w.cta->cluster->index);
-  c.agent = cluster << kLocalAgentBits |
-            (w.cta->rank * warps_per_cta_ + static_cast<uint32_t>(w.index));
+  c.agent =
+      cluster << kLocalAgentBits | (w.cta->rank * warps_per_cta_ + static_cast<uint32_t>(w.index));
   c.now = 0;
   ++c.version;
   c.common.clear(cluster);
@@ -332,6 +333,9 @@ void Races::review(const Judge& judge, const Block& block, uint64_t address, Ent
   } else if (!both_strong(earlier, later)) {
     report(block, address, earlier, later, false);
     earlier.drop(both);
+  } else if (judge.is_atomic && earlier.write) {
+    // An atomic operation observes the write: what is ordered behind the one is behind the other.
+    earlier.drop(both);
   }
 }
 
@@ -404,7 +408,7 @@ void Races::access(Warp& w, const Block& block, const Access& a, const Manner& m
   WarpClock& c = *w.clock;
   if (++c.now > kMostTime)
     throw Fault(Fault::limit, "more than 67 million memory instructions of a warp");
-  const Judge judge{&c, nullptr, false};
+  const Judge judge{&c, nullptr, false, manner.reads && manner.writes};
   Entry e{};
   e.agent = c.agent;
   e.strength = manner.order == Order::weak ? 0 : 1 + static_cast<uint32_t>(manner.scope);

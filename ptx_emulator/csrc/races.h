@@ -79,6 +79,7 @@ class Races {
     const WarpClock* clock;
     const AsyncOperation* op;
     bool of_async_proxy;
+    bool is_atomic = false;
   };
   struct Conflict {
     Entry earlier, later;

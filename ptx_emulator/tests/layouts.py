@@ -68,6 +68,7 @@ def operand_layout(major, swizzle, leading, stride, element_bytes, size, k):
         pitch = max(swizzle // 16, 1) * chunk
         next_chunk = leading if swizzle == 0 else chunk
         return Layout(((8, size // 8), (chunk, k // chunk)), ((pitch, stride), (1, next_chunk)))
+    # The last atom along mn may stick out.
     if swizzle == 0:
         return Layout(
             ((chunk, size // chunk), (8, k // 8)),
@@ -75,7 +76,7 @@ def operand_layout(major, swizzle, leading, stride, element_bytes, size, k):
         )
     chunks = swizzle // 16
     return Layout(
-        ((chunk, chunks, size // (chunk * chunks)), (8, k // 8)),
+        ((chunk, chunks, -(-size // (chunk * chunks))), (8, k // 8)),
         ((1, chunk, leading), (chunks * chunk, stride)),
     )
 

@@ -202,14 +202,16 @@ def compile_kernel(kernel, signature, constants=(), sm=90, aligned=True, **optio
     )
 
 
-# What Triton's launcher hands to cuTensorMapEncodeTiled.
-TENSOR_MAP_SWIZZLE = {0: "none", 1: "32", 2: "64", 3: "128"}
+SWIZZLE_BYTES = 0, 32, 64, 128
 
 
 def descriptor_arguments(tensor, description, make_map):
     """The arguments that stand for one tensor descriptor: the map, then shape and strides."""
     tensor_map = make_map(
-        tensor, box=description["block_size"], swizzle=TENSOR_MAP_SWIZZLE[description["swizzle"]]
+        tensor,
+        box=description["block_size"][::-1],
+        swizzle=SWIZZLE_BYTES[description["swizzle"]],
+        l2_promotion=128,
     )
     shape = [ctypes.c_int32(size) for size in tensor.shape]
     return [tensor_map, *shape, *(ctypes.c_int64(stride) for stride in tensor.stride())]
@@ -226,7 +228,7 @@ BF16_DESCRIPTOR = "tensordesc<bf16[{},{}]>"
 FP8_DESCRIPTOR = "tensordesc<fp8e4nv[{},{}]>"
 
 
-def matmul_bf16(persistent=False, BM=128, BN=128, BK=64, warps=8, ctas=4):
+def matmul_bf16(persistent=False, BM=128, BN=128, BK=64, ctas=4, **options):
     signature = {
         "a": BF16_DESCRIPTOR.format(BM, BK),
         "b": BF16_DESCRIPTOR.format(BN, BK),
@@ -237,7 +239,8 @@ def matmul_bf16(persistent=False, BM=128, BN=128, BK=64, warps=8, ctas=4):
     if persistent:
         constants["CTAS"] = ctas
     kernel = matmul_persistent if persistent else matmul_descriptors
-    return compile_kernel(kernel, signature, constants, num_warps=warps, num_stages=3)
+    options = {"num_warps": 8, "num_stages": 3} | options
+    return compile_kernel(kernel, signature, constants, **options)
 
 
 def matmul_fp8(BM=128, BN=128, BK=128, warps=4):
@@ -312,11 +315,14 @@ def sort(BLOCK=256):
 KERNELS = {
     "matmul_bf16": matmul_bf16,
     "matmul_persistent": lambda: matmul_bf16(persistent=True),
+    "matmul_two_ctas": lambda: matmul_bf16(num_ctas=2, num_warps=4),
     "matmul_fp8": matmul_fp8,
     "matmul_device": matmul_device,
     "matmul_ampere": matmul_ampere,
-    "matmul_hopper_pointers": lambda: matmul_ampere(sm=90, aligned=False),
+    "matmul_hopper": lambda: matmul_ampere(sm=90),
+    "matmul_unaligned": lambda: matmul_ampere(sm=90, aligned=False),
     "softmax": softmax_rows,
+    "softmax_unaligned": lambda: softmax_rows(aligned=False),
     "layer_norm": layer_norm_rows,
     "attention": flash_attention,
     "histogram": histogram,
