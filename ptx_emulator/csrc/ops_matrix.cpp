@@ -14,29 +14,36 @@ Mask address_lanes(const Instr& in) {
   return in.small == 4 ? kAllLanes : (Mask{1} << (8 * in.small)) - 1;
 }
 
-void check_shared(const Access& a) {
+// Calls move(row, bytes in shared memory) for the rows. All lanes take part in each row's access, so
+// each of them must know of what came before.
+template <class Move>
+void access_rows(Warp& w, const Instr& in, Mask mask, bool writes, Move move) {
+  Access a;
+  find_addresses(w, in, mask & address_lanes(in), 16, a);
+  check_alignment(a, 16);
   for_each_lane(a.mask, [&](int l) {
     if (a.at[l] - kSharedWindow >= kWindowBytes)
       throw Fault(Fault::memory, "address " + hex(a.at[l]) + " is not in shared memory", l);
+    const Block& block = locate(w, a.at[l], 16, l, writes ? "a write" : "a read");
+    if (!writes && !block.all_written(a.at[l], 16)) fault_never_written(a.at[l], 16, l);
+    if (w.clock) {
+      Access row;
+      row.mask = mask;
+      row.bytes = 16;
+      row.shape = Access::uniform;
+      row.at[__builtin_ctz(mask)] = a.at[l];
+      check_races(w, block, row, {!writes, writes, Order::weak, Scope::cta});
+    }
+    move(l, block.at(a.at[l]));
+    if (writes) block.set_written(a.at[l], 16);
   });
-}
-
-[[noreturn]] void in_local(int, uint8_t*) {
-  throw Fault(Fault::memory, "a matrix in local memory");
 }
 
 Flow load_matrix(Warp& w, const Instr& in, Mask mask) {
   if (!gather_warp(w, mask)) return Flow::regroup;
-  Access a;
-  find_addresses(w, in, mask & address_lanes(in), 16, a);
-  check_shared(a);
   uint8_t rows[kLanes][16] = {};
-  access_memory(
-      w, a, {true, false, Order::weak, Scope::cta}, 16,
-      [&](const Block& b, const Access& part) {
-        for_each_lane(part.mask, [&](int l) { std::memcpy(rows[l], b.at(part.at[l]), 16); });
-      },
-      in_local);
+  access_rows(w, in, mask, false,
+              [&](int l, const uint8_t* bytes) { std::memcpy(rows[l], bytes, 16); });
   const Ref* refs = program_of(w).refs.data() + in.more;
   for (int m = 0; m < in.small; ++m) {
     const uint8_t* at[8];
@@ -51,18 +58,11 @@ Flow load_matrix(Warp& w, const Instr& in, Mask mask) {
 
 Flow store_matrix(Warp& w, const Instr& in, Mask mask) {
   if (!gather_warp(w, mask)) return Flow::regroup;
-  Access a;
-  find_addresses(w, in, mask & address_lanes(in), 16, a);
-  check_shared(a);
   uint8_t rows[kLanes][16];
   const Ref* refs = program_of(w).refs.data() + in.more;
-  for (int m = 0; m < in.small; ++m) lanes_to_rows(w.in<uint32_t>(refs[m]), in.extra, rows + 8 * m);
-  access_memory(
-      w, a, {false, true, Order::weak, Scope::cta}, 16,
-      [&](const Block& b, const Access& part) {
-        for_each_lane(part.mask, [&](int l) { std::memcpy(b.at(part.at[l]), rows[l], 16); });
-      },
-      in_local);
+  for (int m = 0; m < in.small; ++m)
+    lanes_to_rows(w.in<uint32_t>(refs[m]), in.extra, rows + 8 * m);
+  access_rows(w, in, mask, true, [&](int l, uint8_t* bytes) { std::memcpy(bytes, rows[l], 16); });
   w.machine->progress();
   return Flow::next;
 }

@@ -72,7 +72,10 @@ std::vector<const uint8_t*> find_chunks(Warp& w, uint64_t bits, int rows, bool m
     if (!shared.holds(at, 16))
       throw Fault(Fault::memory, std::string(what) + " of wgmma at " + hex(addresses[i]) +
                                      " lies outside the CTA's shared memory");
-    if (!shared.all_written(at, 16)) fault_never_written(at, 16, 0);
+    // Sixteen bits of a word: the bytes are aligned.
+    const uint64_t offset = at - shared.begin;
+    if ((~shared.written[offset / 64] >> offset % 64 & 0xffff) != 0)
+      fault_never_written(at, 16, 0);
     chunks[i] = shared.at(at);
   }
   return chunks;

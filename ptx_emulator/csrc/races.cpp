@@ -326,9 +326,12 @@ void Races::review(const Judge& judge, const Block& block, uint64_t address, Ent
   const uint32_t both = earlier.bytes & later.bytes;
   if (!both) return;
   if (!earlier.write && !later.write) {
-    // An ordered read of all these bytes that is no stronger takes the earlier one's place.
+    // An ordered read of all these bytes that is no stronger takes the earlier one's place, and so
+    // does one of the same lanes: who has waited for it has waited for the earlier one.
+    const bool same = earlier.agent == later.agent && (earlier.lanes & ~later.lanes) == 0 &&
+                      static_cast<Sharing>(later.sharing) == Sharing::each;
     if ((earlier.bytes & ~later.bytes) == 0 && later.strength <= earlier.strength &&
-        ordered(judge, earlier, later))
+        (same || ordered(judge, earlier, later)))
       earlier.bytes = 0;
     return;
   }

@@ -80,7 +80,7 @@ movmatrix.sync.aligned.m8n8.trans.b16 %r5, %r4;
 st.global.u32 [%rd11], %r5;
 """
     )
-    module(body, "u64 in, u64 out").launch("k", 1, 32, [given, out])
+    module(body, "u64 in, u64 out", SHARED).launch("k", 1, 32, [given, out])
     np.testing.assert_array_equal(out, given.T)
 
 
@@ -134,7 +134,7 @@ def test_mma(shape, d, kind, k):
     body += f"mma.sync.aligned.{shape}.row.col.{d}.{kind}.{kind}.{d} {{{rd_names}}}, {{{ra_names}}}, {{{rb_names}}}, {{{rd_names}}};\n"
     for i in range(4):
         body += f"st.global.{d} [%rd11+{128 * i}], {prefix}{30 + i};\n"
-    module(body, "u64 in, u64 out").launch("k", 1, 32, [given, out])
+    module(body, "u64 in, u64 out", SHARED).launch("k", 1, 32, [given, out])
     lane = np.arange(32)
     result = np.zeros((16, 8))
     for i in range(4):

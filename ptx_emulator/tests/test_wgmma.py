@@ -12,7 +12,7 @@ from .ptx_text import MODES, aligned, module, only_warp, pointer
 from .test_matrix_math import Tile, as_registers, descriptor, fragment_a, from_registers
 
 B_AT = 0x4000
-BYTES = 0xC000
+BYTES = 0x8000
 SHARED = f".shared .align 1024 .b8 box[{BYTES}];\n.shared .align 8 .b64 bar[2];\n"
 # The window starts 0x400 above zero, and so does the box.
 BOX = 0x400
@@ -204,8 +204,8 @@ BUGS = {
     "no commit": ("waited for", dict(drop=COMMIT)),
     "one group too many": ("waited for", dict(swap=(WAIT, "wgmma.wait_group.sync.aligned 1;\n"))),
     "no proxy fence": ("fence.proxy.async", dict(publish="bar.sync 0;\n")),
-    "no barrier": ("", dict(publish="fence.proxy.async.shared::cta;\n")),
-    "overwritten in flight": ("", dict(swap=(WAIT, "st.shared.u32 [box+64], 0;\n" + WAIT))),
+    "no barrier": (" ", dict(publish="fence.proxy.async.shared::cta;\n")),
+    "overwritten in flight": (" ", dict(swap=(WAIT, "st.shared.u32 [box+64], 0;\n" + WAIT))),
     "accumulator written after the fence": (
         "register",
         dict(swap=(FENCE, FENCE + "mov.f32 %f103, 0f00000000;\n")),
