@@ -33,7 +33,9 @@ class Races {
   void start(Warp& w);
   void forget(const Block& shared);  // of a CTA that starts
   void retire(const Cluster& cluster);
-  bool any() const { return !conflicts_.empty(); }
+  bool any() const { return !conflicts_.empty() || !notes_.empty(); }
+  // Another breach of order than a pair of accesses.
+  void note(std::string what);
   std::string found() const;
   void finish() const;  // throws what was found
 
@@ -128,6 +130,7 @@ class Races {
   Locations locations_;  // in global memory
   std::unordered_map<uint32_t, OfCluster> clusters_;
   std::vector<Conflict> conflicts_;
+  std::set<std::string> notes_;
   std::set<std::pair<uint32_t, uint32_t>> reported_;  // pairs of pcs
 };
 
