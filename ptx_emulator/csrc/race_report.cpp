@@ -64,8 +64,4 @@ std::string Races::found() const {
   return text;
 }
 
-void Races::finish() const {
-  if (any()) throw Fault(Fault::race, found());
-}
-
 }  // namespace ptx

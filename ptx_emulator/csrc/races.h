@@ -35,7 +35,6 @@ class Races {
   void retire(const Cluster& cluster);
   bool any() const { return !conflicts_.empty(); }
   std::string found() const;
-  void finish() const;  // throws what was found
 
   // What lanes did and know goes into `to`, for others to observe.
   void publish(const Warp& w, Mask lanes, Knowledge& to) const;
