@@ -66,7 +66,17 @@ def library() -> Path:
         with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS", os.cpu_count() or 1))) as pool:
             list(pool.map(compile_one, objects.items()))
         part = Path(directory) / target.name
-        _run([compiler, *flags, "-shared", "-Wl,-z,defs", *map(str, objects.values()), "-o", str(part)])
+        _run(
+            [
+                compiler,
+                *flags,
+                "-shared",
+                "-Wl,-z,defs",
+                *map(str, objects.values()),
+                "-o",
+                str(part),
+            ]
+        )
         part.replace(target)
     return target
 

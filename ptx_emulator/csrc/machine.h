@@ -29,6 +29,7 @@ struct LaunchOptions {
   uint64_t seed = 0;
   Mode mode = Mode::eager;
   bool races = true;
+  bool coarse_fp8 = false;  // wgmma of fp8 sums as coarsely as Hopper does
 };
 
 // splitmix64

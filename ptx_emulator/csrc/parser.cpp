@@ -272,6 +272,12 @@ class Parser {
     }
     s.line = peek().line;
     s.word = word();
+    // CUTLASS writes blanks before some modifiers.
+    while (peek().kind == Token::word && peek().spelling.starts_with('.')) {
+      const std::string_view modifier = word();
+      const char* end = modifier.data() + modifier.size();
+      s.word = {s.word.data(), static_cast<size_t>(end - s.word.data())};
+    }
     if (!is(";")) {
       operands(s.operands);
     } else {

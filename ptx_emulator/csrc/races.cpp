@@ -19,8 +19,9 @@ Races::Races(Machine& machine) : machine_(machine) {
   warps_per_cta_ = static_cast<uint32_t>((threads + kLanes - 1) / kLanes);
   warps_per_cluster_ = static_cast<uint32_t>(warps_per_cta_ * ctas);
   if (clusters > uint64_t{1} << (kAgentBits - kLocalAgentBits))
-    throw Fault(Fault::limit, "races are looked for in at most 262144 clusters; launch fewer, or "
-                              "with races=False");
+    throw Fault(Fault::limit,
+                "races are looked for in at most 262144 clusters; launch fewer, or "
+                "with races=False");
   if (machine.program.code.size() > kMostPc)
     throw Fault(Fault::limit, "races are looked for in modules of at most 524288 instructions");
   more_.emplace_back();  // 0 stands for none
@@ -37,8 +38,8 @@ void Races::start(Warp& w) {
   }
   WarpClock& c = *w.clock;
   const auto cluster = static_cast<uint32_t>(w.cta->cluster->index);
-  c.agent = cluster << kLocalAgentBits |
-            (w.cta->rank * warps_per_cta_ + static_cast<uint32_t>(w.index));
+  c.agent =
+      cluster << kLocalAgentBits | (w.cta->rank * warps_per_cta_ + static_cast<uint32_t>(w.index));
   c.now = 0;
   ++c.version;
   c.common.clear(cluster);
@@ -157,6 +158,19 @@ bool Races::is_news(WarpClock& c, Mask lanes, const Published& from, int aspect)
 
 void Races::observe(Warp& w, Mask lanes, Agent agent, uint32_t time) {
   for_lanes(w, lanes, [&](Knowledge& k) { k.add(agent, time); });
+}
+
+void Races::observe(Warp& w, Mask lanes, Agent agent, uint32_t time, Mask of) {
+  for_lanes(w, lanes, [&](Knowledge& k) { k.add(agent, time, of, false); });
+}
+
+bool Races::knows(const Warp& w, int lane, const Published& of) const {
+  const WarpClock& c = *w.clock;
+  if (c.agent == of.agent && (of.lanes >> lane & 1)) return true;
+  if (c.common.covers(of.agent, of.time, of.lanes)) return true;
+  for (const WarpClock::Part& p : c.parts)
+    if ((p.lanes >> lane & 1) && p.known.covers(of.agent, of.time, of.lanes)) return true;
+  return false;
 }
 
 void Races::observe_own(Warp& w, Agent agent, uint32_t time) {
@@ -304,9 +318,12 @@ void Races::review(const Judge& judge, const Block& block, uint64_t address, Ent
   const uint32_t both = earlier.bytes & later.bytes;
   if (!both) return;
   if (!earlier.write && !later.write) {
-    // An ordered read of all these bytes that is no stronger takes the earlier one's place.
+    // An ordered read of all these bytes that is no stronger takes the earlier one's place, and so
+    // does one of the same lanes: who has waited for it has waited for the earlier one.
+    const bool same = earlier.agent == later.agent && (earlier.lanes & ~later.lanes) == 0 &&
+                      static_cast<Sharing>(later.sharing) == Sharing::each;
     if ((earlier.bytes & ~later.bytes) == 0 && later.strength <= earlier.strength &&
-        ordered(judge, earlier, later))
+        (same || ordered(judge, earlier, later)))
       earlier.bytes = 0;
     return;
   }
@@ -315,6 +332,9 @@ void Races::review(const Judge& judge, const Block& block, uint64_t address, Ent
     if (later.write) earlier.drop(both);
   } else if (!both_strong(earlier, later)) {
     report(block, address, earlier, later, false);
+    earlier.drop(both);
+  } else if (judge.is_atomic && earlier.write) {
+    // An atomic operation observes the write: what is ordered behind the one is behind the other.
     earlier.drop(both);
   }
 }
@@ -388,7 +408,7 @@ void Races::access(Warp& w, const Block& block, const Access& a, const Manner& m
   WarpClock& c = *w.clock;
   if (++c.now > kMostTime)
     throw Fault(Fault::limit, "more than 67 million memory instructions of a warp");
-  const Judge judge{&c, nullptr, false};
+  const Judge judge{&c, nullptr, false, manner.reads && manner.writes};
   Entry e{};
   e.agent = c.agent;
   e.strength = manner.order == Order::weak ? 0 : 1 + static_cast<uint32_t>(manner.scope);

@@ -43,6 +43,9 @@ class Races {
   void observe(Warp& w, Mask lanes, const Published& from);
   // Lanes have waited for what an agent did up to a time.
   void observe(Warp& w, Mask lanes, Agent agent, uint32_t time);
+  // Or for what it did for some of whom it works for.
+  void observe(Warp& w, Mask lanes, Agent agent, uint32_t time, Mask of);
+  bool knows(const Warp& w, int lane, const Published& of) const;
   // Each lane has waited for what the agent did for that lane.
   void observe_own(Warp& w, Agent agent, uint32_t time);
   void sync_lanes(Warp& w, Mask lanes);  // bar.warp.sync
@@ -75,6 +78,7 @@ class Races {
     const WarpClock* clock;
     const AsyncOperation* op;
     bool of_async_proxy;
+    bool is_atomic = false;
   };
   struct Conflict {
     Entry earlier, later;

@@ -1,5 +1,6 @@
 // What a fault or a standstill looks like to the author of the kernel.
 #include "barriers.h"
+#include "engines.h"
 #include "error.h"
 #include "machine.h"
 #include "races.h"
@@ -35,7 +36,7 @@ std::string wait_text(const Warp& w, const Group& g) {
     case Wait::cta_barrier: return "waits at barrier " + barrier_text(*w.cta, g.key);
     case Wait::cluster_barrier: return "waits at the cluster's barrier";
     case Wait::registers: return "waits for registers that other warps are to give up";
-    case Wait::async: return "waits for an asynchronous operation or mbarrier";
+    case Wait::async: return "waits for " + awaited_text(w, g.key);
   }
   return "";
 }
