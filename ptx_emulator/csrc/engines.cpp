@@ -138,8 +138,8 @@ void run_later(Warp& w, uint32_t pc, int lane, const char* what, std::function<v
       if (machine.races && machine.races->any()) found = machine.races->found() + "\nand then ";
       throw Fault(found.empty() ? fault.kind : Fault::race,
                   found + std::string(machine.kernel.name) + ": " + fault.what() + "\n  in " +
-                                  what + " begun at " + machine.program.describe(pc) + "\n  by " +
-                                  machine.thread_name(*w.cta, w.index, lane));
+                      what + " begun at " + machine.program.describe(pc) + "\n  by " +
+                      machine.thread_name(*w.cta, w.index, lane));
     }
   });
 }
@@ -150,6 +150,25 @@ Cta& owner_of(Warp& w, uint64_t address) {
 
 uint64_t address_in(const Cta& cta, uint64_t address) {
   return kSharedWindow + (uint64_t{cta.rank} << kRankShift) + (address & kSharedOffsetMask);
+}
+
+void finish_reads(Cta& cta) {
+  for (const auto& w : cta.warps) {
+    if (!w->engines) continue;
+    auto& pending = engines_of(*w).bulk.pending;
+    const auto reads = [&] {
+      return std::find_if(pending.begin(), pending.end(),
+                          [](const auto& op) { return op->reading; });
+    };
+    for (auto op = reads(); op != pending.end(); op = reads()) {
+      Machine& machine = *w->machine;
+      if (machine.races)
+        machine.races->note("its CTA exits before it is known to have read shared memory: " +
+                            machine.program.describe((*op)->pc));
+      while (reads() != pending.end() && machine.run_one_later()) {
+      }
+    }
+  }
 }
 
 std::string awaited_text(const Warp& w, uint64_t key) {

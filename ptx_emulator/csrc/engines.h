@@ -39,6 +39,7 @@ struct AsyncGroups {
     Mask lanes;
     uint32_t group;
     uint32_t time = 0;    // for races; increases from group to group
+    uint32_t pc = 0;      // of a bulk copy
     bool reading = true;  // the source has not been read yet
     bool done = false;
   };
@@ -110,6 +111,10 @@ inline bool is_eager(const Warp& w) {
 // The CTA whose shared memory holds the address.
 Cta& owner_of(Warp& w, uint64_t address);
 uint64_t address_in(const Cta& cta, uint64_t address);  // the same offset in another CTA
+
+// A CTA that is about to end has its bulk copies read its shared memory, as an SM keeps a CTA's
+// shared memory for them; but nothing promises it, so that is a race.
+void finish_reads(Cta& cta);
 
 // What a key of Wait::async stands for.
 std::string awaited_text(const Warp& w, uint64_t key);

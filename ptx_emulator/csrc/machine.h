@@ -91,6 +91,8 @@ class Machine {
   void later(std::function<void()> action);
   // Something changed that a spinning warp may see; without such changes a launch ends as stuck.
   void progress() { last_progress_ = now; }
+  // Has the next of what is to happen later happen now; false if there is none.
+  bool run_one_later();
 
   const Program& program;
   const Kernel& kernel;
@@ -126,7 +128,6 @@ class Machine {
   void slice(size_t place, uint32_t length);
   bool all_spin();
   void finish(Warp& w);
-  bool run_one_later();
   [[noreturn]] void fail(Fault::Kind kind, const std::string& text) const;
   std::string text_of(const Warp& w, const Fault& fault) const;
   [[noreturn]] void rethrow(const Warp& w, const Fault& fault);
