@@ -106,6 +106,8 @@ class Machine {
   std::unique_ptr<Races> races;  // null if they are not looked for
   std::unique_ptr<Attachment> engines;
 
+  // A fault to be thrown at the end, together with the races that may have led to it.
+  void report_later(const Warp& w, const Fault& fault);
   std::string thread_name(const Cta& cta, int warp, int lane) const;
   std::string cta_name(const Cta& cta) const;
 
@@ -127,7 +129,9 @@ class Machine {
   bool all_spin();
   void finish(Warp& w);
   [[noreturn]] void fail(Fault::Kind kind, const std::string& text) const;
+  std::string text_of(const Warp& w, const Fault& fault) const;
   [[noreturn]] void rethrow(const Warp& w, const Fault& fault);
+  void finish() const;
   [[noreturn]] void report_stuck(const std::string& why);
 
   uint64_t clusters_ = 0, started_ = 0, most_resident_ = 0;
@@ -135,6 +139,7 @@ class Machine {
   std::vector<Warp*> queue_;
   std::vector<Later> later_;  // a heap by due time
   uint64_t later_count_ = 0, last_progress_ = 0, next_probe_ = 0;
+  std::string reported_later_;
   uint64_t target_ = 1;  // clusters that are to be resident
 };
 

@@ -30,7 +30,7 @@ void finish(Cta& cta, Barrier& b, uint32_t index) {
     Warp& w = *waiter.warp;
     if (w.clock) {
       w.machine->races->observe(w, waiter.lanes, b.known);
-      w.machine->races->observe(w, waiter.lanes, all.exited);
+      if (!b.count) w.machine->races->observe(w, waiter.lanes, all.exited);
     }
     const Instr& in = *waiter.instr;
     switch (in.small) {

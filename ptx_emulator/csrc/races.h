@@ -37,7 +37,6 @@ class Races {
   // Another breach of order than a pair of accesses.
   void note(std::string what);
   std::string found() const;
-  void finish() const;  // throws what was found
 
   // What lanes did and know goes into `to`, for others to observe.
   void publish(const Warp& w, Mask lanes, Knowledge& to) const;
