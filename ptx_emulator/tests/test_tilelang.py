@@ -78,6 +78,16 @@ def test_gemm(compiled, name, m, n, k, dtype, schedule):
     assert_near(c, a.double() @ b.double().T, 2**-8)
 
 
+@pytest.mark.parametrize("mode", ["eager", "late"])
+def test_gemm_fp8_that_sums_coarsely(compiled, mode):
+    m, n, k = 256, 256, 512
+    a = uniform(generator(1), m, k, dtype=torch.float8_e4m3fn)
+    b = uniform(generator(2), n, k, dtype=torch.float8_e4m3fn)
+    c = poisoned(m, n, dtype=torch.bfloat16)
+    launch(compiled("gemm_fp8"), {"A": a, "B": b, "C": c}, coarse_fp8=True, mode=mode)
+    assert_near(c, a.double() @ b.double().T, 2**-8)
+
+
 @schedules
 def test_attention(compiled, schedule):
     heads, length, d = 2, 256, 64
