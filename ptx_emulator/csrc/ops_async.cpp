@@ -76,7 +76,7 @@ Flow copy(Warp& w, const Instr& in, Mask mask) {
     transfer->note_writes(w, op, true);
   }
   if (!is_eager(w)) transfer->poison();
-  run_later(w, __builtin_ctz(mask), kCopyName, [&w, transfer, ops] {
+  run_later(w, w.pc, __builtin_ctz(mask), kCopyName, *w.cta, [&w, transfer, ops] {
     transfer->land();
     for (const auto& op : ops) copy_landed(w, *op);
   });
