@@ -40,12 +40,12 @@ void Transfer::add(Warp& w, int lane, uint64_t to, uint64_t from, uint32_t bytes
   const Block& target = locate(w, to, bytes, lane, "an asynchronous write");
   if (target.read_only)
     throw Fault(Fault::memory, "a write to " + target.name + ", which is constant", lane);
-  if (reduction && !target.all_written(to, bytes)) fault_never_written(to, bytes, lane);
+  if (reduction && !target.all_written(to, bytes)) never_written(w, to, bytes, lane);
   const uint8_t* source = nullptr;
   const Block* source_block = nullptr;
   if (from) {
     const Block& block = locate(w, from, bytes, lane, "an asynchronous read");
-    if (!block.all_written(from, bytes)) fault_never_written(from, bytes, lane);
+    if (!block.all_written(from, bytes)) never_written(w, from, bytes, lane);
     source = block.at(from);
     source_block = &block;
   }

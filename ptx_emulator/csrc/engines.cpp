@@ -124,14 +124,16 @@ uint64_t AddressCode::operator()(int lane) const {
 }
 
 void run_later(Warp& w, uint32_t pc, int lane, const char* what, const Cta& needed,
-               std::function<void()> action) {
+               std::function<void()> action, AtExit at_exit) {
   Machine& machine = *w.machine;
   if (is_eager(w)) return machine.later(std::move(action));
   const std::string who = machine.thread_name(*w.cta, w.index, lane);
-  machine.later([&needed, &machine, who, what, pc, cluster = needed.cluster->index,
+  machine.later([&needed, &machine, who, what, pc, at_exit, cluster = needed.cluster->index,
                  action = std::move(action)] {
     try {
-      if (needed.cluster->index != cluster || needed.running == 0)
+      const bool exited = needed.cluster->index != cluster || needed.running == 0;
+      if (exited && at_exit == AtExit::drop) return;
+      if (exited)
         throw Fault(Fault::memory, std::string("the CTA exited before ") + what +
                                        " that uses its shared memory was over");
       action();
@@ -140,8 +142,7 @@ void run_later(Warp& w, uint32_t pc, int lane, const char* what, const Cta& need
       if (machine.races && machine.races->any()) found = machine.races->found() + "\nand then ";
       throw Fault(found.empty() ? fault.kind : Fault::race,
                   found + std::string(machine.kernel.name) + ": " + fault.what() + "\n  in " +
-                                  what + " begun at " + machine.program.describe(pc) + "\n  by " +
-                                  who);
+                      what + " begun at " + machine.program.describe(pc) + "\n  by " + who);
     }
   });
 }
@@ -152,6 +153,25 @@ Cta& owner_of(Warp& w, uint64_t address) {
 
 uint64_t address_in(const Cta& cta, uint64_t address) {
   return kSharedWindow + (uint64_t{cta.rank} << kRankShift) + (address & kSharedOffsetMask);
+}
+
+void finish_reads(Cta& cta) {
+  for (const auto& w : cta.warps) {
+    if (!w->engines) continue;
+    auto& pending = engines_of(*w).bulk.pending;
+    const auto reads = [&] {
+      return std::find_if(pending.begin(), pending.end(),
+                          [](const auto& op) { return op->reading; });
+    };
+    for (auto op = reads(); op != pending.end(); op = reads()) {
+      Machine& machine = *w->machine;
+      if (machine.races)
+        machine.races->note("its CTA exits before it is known to have read shared memory: " +
+                            machine.program.describe((*op)->pc));
+      while (reads() != pending.end() && machine.run_one_later()) {
+      }
+    }
+  }
 }
 
 std::string awaited_text(const Warp& w, uint64_t key) {

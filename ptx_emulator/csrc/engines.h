@@ -39,6 +39,7 @@ struct AsyncGroups {
     Mask lanes;
     uint32_t group;
     uint32_t time = 0;    // for races; increases from group to group
+    uint32_t pc = 0;      // of a bulk copy
     bool reading = true;  // the source has not been read yet
     bool done = false;
   };
@@ -97,9 +98,11 @@ class AddressCode {
 };
 
 // Runs the action when mode and seed have it, for an instruction that is running. It needs the shared
-// memory of a CTA: that this has exited before is a Fault. Faults name the instruction.
+// memory of a CTA: that this has exited before is a Fault, or drops what nobody can see. Faults name
+// the instruction.
+enum class AtExit : uint8_t { fault, drop };
 void run_later(Warp& w, uint32_t pc, int lane, const char* what, const Cta& needed,
-               std::function<void()> action);
+               std::function<void()> action, AtExit at_exit = AtExit::fault);
 
 inline bool is_eager(const Warp& w) {
   return w.machine->options.mode == Mode::eager;
@@ -108,6 +111,10 @@ inline bool is_eager(const Warp& w) {
 // The CTA whose shared memory holds the address.
 Cta& owner_of(Warp& w, uint64_t address);
 uint64_t address_in(const Cta& cta, uint64_t address);  // the same offset in another CTA
+
+// A CTA that is about to end has its bulk copies read its shared memory, as an SM keeps a CTA's
+// shared memory for them; but nothing promises it, so that is a race.
+void finish_reads(Cta& cta);
 
 // What a key of Wait::async stands for.
 std::string awaited_text(const Warp& w, uint64_t key);

@@ -75,7 +75,7 @@ void Machine::run() {
           options.seed ? 16 + random.below(512) : 256);
   }
   stats.warp_instructions = now;
-  if (races) races->finish();
+  finish();
 }
 
 void Machine::ready(Warp& w) {

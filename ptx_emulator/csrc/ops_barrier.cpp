@@ -1,8 +1,8 @@
-#include "barriers.h"
-
 #include <bit>
 
+#include "barriers.h"
 #include "encoding.h"
+#include "engines.h"
 #include "error.h"
 #include "lanes.h"
 #include "races.h"
@@ -30,7 +30,7 @@ void finish(Cta& cta, Barrier& b, uint32_t index) {
     Warp& w = *waiter.warp;
     if (w.clock) {
       w.machine->races->observe(w, waiter.lanes, b.known);
-      w.machine->races->observe(w, waiter.lanes, all.exited);
+      if (!b.count) w.machine->races->observe(w, waiter.lanes, all.exited);
     }
     const Instr& in = *waiter.instr;
     switch (in.small) {
@@ -71,7 +71,10 @@ Flow arrive_at_cluster(Warp& w, const Instr& in, Mask mask) {
                 __builtin_ctz(mine.pending & mask));
   mine.pending |= mask;
   mine.arrived |= mask;
-  if (w.clock && in.order != Order::relaxed) w.machine->races->publish(w, mask, b.gathering);
+  if (w.clock && in.order == Order::relaxed)
+    w.machine->races->publish_flushed(w, mask, Scope::cluster, b.gathering);
+  else if (w.clock)
+    w.machine->races->publish(w, mask, b.gathering);
   w.machine->progress();
   check_cluster(*w.cta->cluster, b);
   return Flow::next;
@@ -112,8 +115,8 @@ Flow cta_barrier(Warp& w, const Instr& in, Mask mask) {
   if (which >= 16) throw Fault(Fault::trap, "barrier " + std::to_string(which), first);
   const uint32_t threads = count ? count[first] : 0;
   if (count && (threads == 0 || threads % kLanes))
-    throw Fault(Fault::trap, "a barrier of " + std::to_string(threads) +
-                                 " threads: a multiple of 32 is needed");
+    throw Fault(Fault::trap,
+                "a barrier of " + std::to_string(threads) + " threads: a multiple of 32 is needed");
   if (waits) {
     barriers_of(*w.cta).barriers[which].waiters.push_back({&w, mask, &in});
     w.park(Wait::cta_barrier, mask, w.pc + 1, 0, which);
@@ -228,6 +231,7 @@ void arrive(Warp& w, uint32_t index, uint32_t count, Mask lanes, bool votes, Mas
 
 void lanes_exited(Warp& w, Mask lanes) {
   Cta& cta = *w.cta;
+  if (!w.alive && cta.running == 1) finish_reads(cta);
   if (!w.alive) --cta.running;
   auto& all = barriers_of(cta);
   if (w.clock) w.machine->races->publish(w, lanes, all.exited);

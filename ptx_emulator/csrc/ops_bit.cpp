@@ -151,26 +151,54 @@ struct Bfind {
     return kShiftAmount ? zeros : static_cast<int>(8 * sizeof(T)) - 1 - zeros;
   }
 };
-struct Bmsk {  // bmsk.clamp
+template <bool kClamp>
+struct Bmsk {
   uint32_t operator()(uint32_t pos, uint32_t len) const {
-    const uint64_t ones = len >= 32 ? 0xffffffffull : (uint64_t{1} << len) - 1;
-    return pos >= 32 ? 0 : static_cast<uint32_t>(ones << pos);
+    const uint32_t width = kClamp ? (len < 32 ? len : 32) : len & 31;
+    const uint64_t ones = (uint64_t{1} << width) - 1;
+    return kClamp && pos >= 32 ? 0 : static_cast<uint32_t>(ones << (pos & 31));
+  }
+};
+// The low n bits, extended to 32. None of 0; of 32 and more all if clamped.
+template <bool kClamp, bool kSigned>
+struct Szext {
+  uint32_t operator()(uint32_t a, uint32_t n) const {
+    const uint32_t width = n & 31;
+    if (kClamp && n >= 32) return a;
+    const uint32_t ones = (uint32_t{1} << width) - 1;
+    const bool negative = kSigned && width > 0 && (a >> ((width - 1) & 31) & 1);
+    return (a & ones) | (negative ? ~ones : 0);
   }
 };
 
 // Bit i of the table is the result for inputs abc = i.
-Flow lop3(Warp& w, const Instr& in, Mask mask) {
+[[gnu::always_inline]] inline void lop3_lanes(Warp& w, const Instr& in, uint32_t (&out)[kLanes]) {
   const uint32_t* a = w.in<uint32_t>(in.a);
   const uint32_t* b = w.in<uint32_t>(in.b);
   const uint32_t* c = w.in<uint32_t>(in.c);
   uint32_t minterm[8];
   for (int i = 0; i < 8; ++i) minterm[i] = in.imm >> i & 1 ? ~0u : 0;
-  write_lanes(w.out<uint32_t>(in.d), mask, [=](int l) {
+  for (int l = 0; l < kLanes; ++l) {
     const uint32_t x = a[l], y = b[l], z = c[l];
-    return (minterm[0] & ~x & ~y & ~z) | (minterm[1] & ~x & ~y & z) | (minterm[2] & ~x & y & ~z) |
-           (minterm[3] & ~x & y & z) | (minterm[4] & x & ~y & ~z) | (minterm[5] & x & ~y & z) |
-           (minterm[6] & x & y & ~z) | (minterm[7] & x & y & z);
-  });
+    out[l] = (minterm[0] & ~x & ~y & ~z) | (minterm[1] & ~x & ~y & z) | (minterm[2] & ~x & y & ~z) |
+             (minterm[3] & ~x & y & z) | (minterm[4] & x & ~y & ~z) | (minterm[5] & x & ~y & z) |
+             (minterm[6] & x & y & ~z) | (minterm[7] & x & y & z);
+  }
+}
+Flow lop3(Warp& w, const Instr& in, Mask mask) {
+  uint32_t out[kLanes];
+  lop3_lanes(w, in, out);
+  blend(w.out<uint32_t>(in.d), out, mask);
+  return Flow::next;
+}
+// p = (d != 0) op q; small: 0 or, 1 and; target: p, extra: q, imm bit 8 negates it
+Flow lop3_with_predicate(Warp& w, const Instr& in, Mask mask) {
+  uint32_t out[kLanes];
+  lop3_lanes(w, in, out);
+  const Mask q = *w.in<Mask>(in.extra) ^ (in.imm & 256 ? kAllLanes : 0);
+  const Mask hit = lanes_where([&](int l) { return out[l] != 0; });
+  if (in.d != kNoRef) blend(w.out<uint32_t>(in.d), out, mask);
+  write_pred(w.pred(in.target), mask, in.small ? hit & q : hit | q);
   return Flow::next;
 }
 
@@ -214,6 +242,19 @@ Flow logic_of_predicates(Warp& w, const Instr& in, Mask mask) {
   return Flow::next;
 }
 
+void expect_bits(Encoding& e, Type t) {
+  if (!is_untyped(t)) e.fail("untyped bits are expected");
+}
+void expect_wide_integer(Encoding& e, Type t) {
+  if (!is_integer(t) || bits_of(t) < 32) e.fail("an integer type of 32 or 64 bits is expected");
+}
+
+Type take_wide_bits(Encoding& e) {
+  const Type t = e.take_type();
+  if (t != Type::b32 && t != Type::b64) e.fail(".b32 or .b64 is expected");
+  return t;
+}
+
 template <class F>
 void logic(Encoding& e, int which) {
   const Type t = e.take_type();
@@ -228,6 +269,7 @@ void logic(Encoding& e, int which) {
     e.out.run = logic_of_predicates;
     return;
   }
+  expect_bits(e, t);
   e.out.d = e.destination(0, t);
   e.out.a = e.source(1, t);
   e.out.b = e.source(2, t);
@@ -235,8 +277,9 @@ void logic(Encoding& e, int which) {
 }
 
 template <class Pick>
-void shift(Encoding& e, Pick pick) {
+void shift(Encoding& e, bool left, Pick pick) {
   const Type t = e.take_type();
+  if (left) expect_bits(e, t);
   e.expect_operands(3, 3);
   e.out.d = e.destination(0, t);
   e.out.a = e.source(1, t);
@@ -246,7 +289,7 @@ void shift(Encoding& e, Pick pick) {
 
 template <class F>
 void count_bits(Encoding& e) {
-  const Type t = e.take_type();
+  const Type t = take_wide_bits(e);
   e.expect_operands(2, 2);
   e.out.d = e.destination(0, Type::u32);
   e.out.a = e.source(1, t);
@@ -259,6 +302,12 @@ void words(Encoding& e, int sources) {
   e.out.a = e.source(1, Type::b32);
   if (sources > 1) e.out.b = e.source(2, Type::b32);
   if (sources > 2) e.out.c = e.source(3, Type::b32);
+}
+
+bool take_clamp(Encoding& e) {
+  const int mode = e.take_one_of({"wrap", "clamp"});
+  if (mode < 0) e.fail(".wrap or .clamp is missing");
+  return mode == 1;
 }
 
 }  // namespace
@@ -284,22 +333,29 @@ void add_bit_opcodes(Opcodes& ops) {
       e.out.imm ^= 1;
       return;
     }
+    expect_bits(e, t);
     e.out.d = e.destination(0, t);
     e.out.a = e.source(1, t);
     e.out.run = pick_integer(e, t, []<class T>(T) -> Handler { return &unary<T, Not>; });
   };
   ops["cnot"] = [](Encoding& e) {
     const Type t = e.take_type();
+    expect_bits(e, t);
     e.expect_operands(2, 2);
     e.out.d = e.destination(0, t);
     e.out.a = e.source(1, t);
     e.out.run = pick_integer(e, t, []<class T>(T) -> Handler { return &unary<T, Cnot>; });
   };
-  ops["shl"] = [](Encoding& e) { shift(e, []<class T>(T) -> Handler { return &shift_left<T>; }); };
-  ops["shr"] = [](Encoding& e) { shift(e, []<class T>(T) -> Handler { return &shift_right<T>; }); };
+  ops["shl"] = [](Encoding& e) {
+    shift(e, true, []<class T>(T) -> Handler { return &shift_left<T>; });
+  };
+  ops["shr"] = [](Encoding& e) {
+    shift(e, false, []<class T>(T) -> Handler { return &shift_right<T>; });
+  };
   ops["shf"] = [](Encoding& e) {
-    const bool left = e.take_one_of({"r", "l"}) == 1;
-    const bool clamp = e.take_one_of({"wrap", "clamp"}) == 1;
+    const int direction = e.take_one_of({"r", "l"});
+    if (direction < 0) e.fail(".l or .r is missing");
+    const bool left = direction == 1, clamp = take_clamp(e);
     e.take("b32");
     words(e, 3);
     e.out.run = left ? (clamp ? &ternary<uint32_t, Funnel<true, true>>
@@ -308,14 +364,27 @@ void add_bit_opcodes(Opcodes& ops) {
                               : &ternary<uint32_t, Funnel<false, false>>);
   };
   ops["lop3"] = [](Encoding& e) {
+    const int op = e.take_one_of({"or", "and"});
     e.take("b32");
-    e.expect_operands(5, 5);
-    e.out.d = e.destination(0, Type::b32);
+    e.expect_operands(op < 0 ? 5 : 6, op < 0 ? 5 : 6);
     e.out.a = e.source(1, Type::b32);
     e.out.b = e.source(2, Type::b32);
     e.out.c = e.source(3, Type::b32);
-    e.out.imm = static_cast<int64_t>(e.integer(4));
-    e.out.run = lop3;
+    e.out.imm = static_cast<int64_t>(e.integer(4) & 255);
+    if (op < 0) {
+      e.out.d = e.destination(0, Type::b32);
+      e.out.run = lop3;
+      return;
+    }
+    const Operand& both = e.operand(0);
+    if (both.kind != Operand::pair) e.fail("two results are expected");
+    bool negated = false;
+    e.out.d = e.destination(both.items[0], Type::b32);
+    e.out.target = e.predicate(both.items[1], negated);
+    e.out.extra = e.predicate_source(e.operand(5), negated);
+    if (negated) e.out.imm |= 256;
+    e.out.small = static_cast<uint8_t>(op);
+    e.out.run = lop3_with_predicate;
   };
   ops["prmt"] = [](Encoding& e) {
     e.take("b32");
@@ -325,6 +394,7 @@ void add_bit_opcodes(Opcodes& ops) {
   };
   ops["bfe"] = [](Encoding& e) {
     const Type t = e.take_type();
+    expect_wide_integer(e, t);
     e.expect_operands(4, 4);
     e.out.d = e.destination(0, t);
     e.out.a = e.source(1, t);
@@ -333,7 +403,7 @@ void add_bit_opcodes(Opcodes& ops) {
     e.out.run = pick_integer(e, t, []<class T>(T) -> Handler { return &bit_field_extract<T>; });
   };
   ops["bfi"] = [](Encoding& e) {
-    const Type t = e.take_type();
+    const Type t = take_wide_bits(e);
     e.expect_operands(5, 5);
     e.out.d = e.destination(0, t);
     e.out.a = e.source(1, t);
@@ -345,7 +415,7 @@ void add_bit_opcodes(Opcodes& ops) {
   ops["popc"] = [](Encoding& e) { count_bits<Popc>(e); };
   ops["clz"] = [](Encoding& e) { count_bits<Clz>(e); };
   ops["brev"] = [](Encoding& e) {
-    const Type t = e.take_type();
+    const Type t = take_wide_bits(e);
     e.expect_operands(2, 2);
     e.out.d = e.destination(0, t);
     e.out.a = e.source(1, t);
@@ -354,6 +424,7 @@ void add_bit_opcodes(Opcodes& ops) {
   ops["bfind"] = [](Encoding& e) {
     const bool amount = e.take("shiftamt");
     const Type t = e.take_type();
+    expect_wide_integer(e, t);
     e.expect_operands(2, 2);
     e.out.d = e.destination(0, Type::u32);
     e.out.a = e.source(1, t);
@@ -362,10 +433,21 @@ void add_bit_opcodes(Opcodes& ops) {
     });
   };
   ops["bmsk"] = [](Encoding& e) {
+    const bool clamp = take_clamp(e);
     e.take("b32");
-    if (!e.take("clamp")) e.fail("only bmsk.clamp is modelled");
     words(e, 2);
-    e.out.run = &binary<uint32_t, Bmsk>;
+    e.out.run = clamp ? &binary<uint32_t, Bmsk<true>> : &binary<uint32_t, Bmsk<false>>;
+  };
+  ops["szext"] = [](Encoding& e) {
+    const bool clamp = take_clamp(e);
+    const Type t = e.take_type();
+    if (t != Type::u32 && t != Type::s32) e.fail(".u32 or .s32 is expected");
+    words(e, 2);
+    e.out.run =
+        t == Type::s32
+            ? (clamp ? &binary<uint32_t, Szext<true, true>> : &binary<uint32_t, Szext<false, true>>)
+            : (clamp ? &binary<uint32_t, Szext<true, false>>
+                     : &binary<uint32_t, Szext<false, false>>);
   };
 }
 

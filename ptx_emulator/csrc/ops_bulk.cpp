@@ -126,6 +126,7 @@ void encode_plain(Encoding& e, bool reduces) {
 void issue_to_group(Warp& w, int lane, std::shared_ptr<Transfer> transfer) {
   WarpEngines& engines = engines_of(w);
   const auto op = engines.bulk.issue(Mask{1} << lane).front();
+  op->pc = w.pc;
   if (w.clock) {
     AsyncOperation access = operation_of(w, Mask{1} << lane);
     access.time = op->time;

@@ -25,7 +25,7 @@ void access_rows(Warp& w, const Instr& in, Mask mask, bool writes, Move move) {
     if (a.at[l] - kSharedWindow >= kWindowBytes)
       throw Fault(Fault::memory, "address " + hex(a.at[l]) + " is not in shared memory", l);
     const Block& block = locate(w, a.at[l], 16, l, writes ? "a write" : "a read");
-    if (!writes && !block.all_written(a.at[l], 16)) fault_never_written(a.at[l], 16, l);
+    if (!writes && !block.all_written(a.at[l], 16)) never_written(w, a.at[l], 16, l);
     if (w.clock) {
       Access row;
       row.mask = mask;

@@ -18,7 +18,7 @@ TensorMap read_map(Warp& w, uint64_t address, int lane) {
                 lane);
   const Block& block = locate(w, address, kTensorMapBytes, lane, "a read of a tensor map");
   if (!block.all_written(address, kTensorMapBytes))
-    fault_never_written(address, kTensorMapBytes, lane);
+    never_written(w, address, kTensorMapBytes, lane);
   TensorMap map;
   std::memcpy(&map, block.at(address), sizeof(map));
   const std::string wrong = check(map);

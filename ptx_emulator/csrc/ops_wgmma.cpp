@@ -75,7 +75,7 @@ std::vector<const uint8_t*> find_chunks(Warp& w, uint64_t bits, int rows, bool m
     // Sixteen bits of a word: the bytes are aligned.
     const uint64_t offset = at - shared.begin;
     if ((~shared.written[offset / 64] >> offset % 64 & 0xffff) != 0)
-      fault_never_written(at, 16, 0);
+      never_written(w, at, 16, 0);
     chunks[i] = shared.at(at);
   }
   return chunks;
@@ -277,8 +277,9 @@ Flow wait(Warp& w, const Instr& in, Mask mask) {
   s.group_ends.erase(s.group_ends.begin(), s.group_ends.end() - static_cast<ptrdiff_t>(left));
   s.settled = std::max(s.settled, target);
   if (w.clock && warpgroup_of(w).agent)
-    w.machine->races->observe(w, kAllLanes, warpgroup_of(w).agent, static_cast<uint32_t>(target),
-                              Mask{1} << w.index % kWarps);
+    // A group is the warpgroup's, so a warp that has waited for it has waited for all four warps'
+    // part; pipelines rely on that and let one thread of a warpgroup release a stage.
+    w.machine->races->observe(w, kAllLanes, warpgroup_of(w).agent, static_cast<uint32_t>(target));
   std::erase_if(s.held, [&](Ref ref) {
     if (s.uses[ref / 64].held_until > s.settled) return false;
     std::memcpy(w.out<uint8_t>(ref), s.shadow.get() + ref, 4 * kLanes);

@@ -49,8 +49,9 @@ std::string Races::describe(const Entry& e, Mask other_lanes) const {
 }
 
 std::string Races::found() const {
-  std::string text = std::string(machine_.kernel.name) + ": " + std::to_string(conflicts_.size()) +
-                     (conflicts_.size() == 1 ? " race" : " races");
+  const size_t count = conflicts_.size() + notes_.size();
+  std::string text = std::string(machine_.kernel.name) + ": " + std::to_string(count) +
+                     (count == 1 ? " race" : " races");
   for (const Conflict& c : conflicts_) {
     const bool same = c.earlier.agent == c.later.agent && is_warp(c.later.agent);
     const Mask first = c.later.lanes & -c.later.lanes;
@@ -61,11 +62,13 @@ std::string Races::found() const {
             : same       ? "\n  by other lanes of the warp: nothing orders them"
                          : "\n  are not ordered";
   }
+  for (const std::string& note : notes_) text += "\n  " + note;
   return text;
 }
 
-void Races::finish() const {
-  if (any()) throw Fault(Fault::race, found());
+void Races::note(std::string what) {
+  constexpr size_t kMost = 8;
+  if (notes_.size() < kMost) notes_.insert(std::move(what));
 }
 
 }  // namespace ptx

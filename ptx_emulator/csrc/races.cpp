@@ -124,6 +124,14 @@ Published Races::publish_flushed(Warp& w, int lane, int level) const {
   return p;
 }
 
+void Races::publish_flushed(Warp& w, Mask lanes, Scope scope, Knowledge& to) const {
+  for_each_lane(lanes, [&](int l) {
+    const Published p = publish_flushed(w, l, level_of(scope));
+    to.join(*p.known);
+    if (p.time) to.add(p.agent, p.time, p.lanes, false);
+  });
+}
+
 void Races::refresh_copies(WarpClock& c) const {
   if (c.copy && c.copy_version == c.version) return;
   c.copy = std::make_shared<Knowledge>(c.common);

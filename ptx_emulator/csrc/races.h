@@ -33,13 +33,16 @@ class Races {
   void start(Warp& w);
   void forget(const Block& shared);  // of a CTA that starts
   void retire(const Cluster& cluster);
-  bool any() const { return !conflicts_.empty(); }
+  bool any() const { return !conflicts_.empty() || !notes_.empty(); }
+  // Another breach of order than a pair of accesses.
+  void note(std::string what);
   std::string found() const;
-  void finish() const;  // throws what was found
 
   // What lanes did and know goes into `to`, for others to observe.
   void publish(const Warp& w, Mask lanes, Knowledge& to) const;
   Published publish(Warp& w, Mask lanes) const;
+  // Of that only what a fence of that scope has flushed.
+  void publish_flushed(Warp& w, Mask lanes, Scope scope, Knowledge& to) const;
   void observe(Warp& w, Mask lanes, const Knowledge& from);
   void observe(Warp& w, Mask lanes, const Published& from);
   // Lanes have waited for what an agent did up to a time.
@@ -126,6 +129,7 @@ class Races {
   Locations locations_;  // in global memory
   std::unordered_map<uint32_t, OfCluster> clusters_;
   std::vector<Conflict> conflicts_;
+  std::set<std::string> notes_;
   std::set<std::pair<uint32_t, uint32_t>> reported_;  // pairs of pcs
 };
 

@@ -54,17 +54,40 @@ std::string Machine::cta_name(const Cta& cta) const {
   return "CTA " + triple(cta.index);
 }
 
-// A fault behind a race may be its consequence.
+// A fault may be the consequence of an earlier one, or of a race.
 void Machine::fail(Fault::Kind kind, const std::string& text) const {
-  if (races && races->any()) throw Fault(Fault::race, races->found() + "\nand then " + text);
-  throw Fault(kind, text);
+  std::string all = text;
+  if (!reported_later_.empty()) {
+    all = reported_later_ + "\nand then " + all;
+    kind = Fault::memory;
+  }
+  if (races && races->any()) {
+    all = races->found() + "\nand then " + all;
+    kind = Fault::race;
+  }
+  throw Fault(kind, all);
+}
+
+void Machine::finish() const {
+  const bool races_found = races && races->any();
+  if (races_found && reported_later_.empty()) throw Fault(Fault::race, races->found());
+  if (races_found) throw Fault(Fault::race, races->found() + "\nand then " + reported_later_);
+  if (!reported_later_.empty()) throw Fault(Fault::memory, reported_later_);
+}
+
+std::string Machine::text_of(const Warp& w, const Fault& fault) const {
+  int lane = fault.lane;
+  if (lane < 0) lane = w.active ? __builtin_ctz(w.active) : 0;
+  return std::string(kernel.name) + ": " + fault.what() + "\n  at " + program.describe(w.pc) +
+         "\n  by " + thread_name(*w.cta, w.index, lane);
+}
+
+void Machine::report_later(const Warp& w, const Fault& fault) {
+  if (reported_later_.empty()) reported_later_ = text_of(w, fault);
 }
 
 void Machine::rethrow(const Warp& w, const Fault& fault) {
-  int lane = fault.lane;
-  if (lane < 0) lane = w.active ? __builtin_ctz(w.active) : 0;
-  fail(fault.kind, std::string(kernel.name) + ": " + fault.what() + "\n  at " +
-                       program.describe(w.pc) + "\n  by " + thread_name(*w.cta, w.index, lane));
+  fail(fault.kind, text_of(w, fault));
 }
 
 // Warps that wait alike are told once.

@@ -1,6 +1,5 @@
 """Every form of every ALU opcode, bit by bit, against references written from the PTX ISA."""
 
-import itertools
 import random
 import shutil
 import subprocess
@@ -9,37 +8,11 @@ import numpy as np
 import pytest
 
 import ptx_emulator
-from ptx_emulator.tests.alu import (
-    bit_forms,
-    compare_forms,
-    convert_forms,
-    float_forms,
-    integer_forms,
-    move_forms,
-)
 from ptx_emulator.tests.alu.forms import width
 from ptx_emulator.tests.alu.kernel import SENTINEL, module, runs_of
 from ptx_emulator.tests.alu.numbers import FORMATS, is_nan
 from ptx_emulator.tests.alu.operands import LANES, lanes
-
-FORMS = [
-    form
-    for family in (
-        integer_forms, bit_forms, float_forms, compare_forms, convert_forms, move_forms
-    )
-    for form in family.forms()
-]  # fmt: skip
-
-
-def group_of(form):
-    opcode = form.word.partition(".")[0]
-    return f"{opcode}({', '.join(form.ins)})"
-
-
-GROUPS = {
-    name: list(forms)
-    for name, forms in itertools.groupby(sorted(FORMS, key=group_of), key=group_of)
-}
+from ptx_emulator.tests.alu.table import FORMS, GROUPS, opcode_of
 
 
 def masks(rng):
@@ -64,13 +37,17 @@ def run(forms, name):
     operands[-1] = mask
     results = np.zeros((count, LANES), np.uint64)
     ptx_emulator.Module(text).launch(
-        "forms", grid=(LANES // 128,), block=(128,), args=[operands, results]
+        "forms", grid=LANES // 128, block=128, args=[operands, results], races=False
     )
     results = results.tolist()
-    return rows, mask, [
-        (r, list(zip(*results[slot : slot + len(r.form.outs)], strict=True)))
-        for r, slot in zip(runs, slots, strict=True)
-    ]
+    return (
+        rows,
+        mask,
+        [
+            (r, list(zip(*results[slot : slot + len(r.form.outs)], strict=True)))
+            for r, slot in zip(runs, slots, strict=True)
+        ],
+    )
 
 
 def matches(form, expected, got):
@@ -109,14 +86,14 @@ def test_forms(name):
                 continue
             way = "masked" if r.masked else f"alias {r.alias}" if r.alias else "plain"
             want = "" if form.accept else f", not {show(want, form.outs)}"
-            text = form.text.replace("{g}", "")
+            text = form.text.replace("$g ", "")
             wrong.append(f"{text} ({way}) of {show(row, form.ins)}: {show(got, form.outs)}{want}")
             break  # one lane of each run is enough
     assert not wrong, f"{len(wrong)} of {len(all_results)} runs:\n" + "\n".join(wrong[:40])
 
 
 @pytest.mark.skipif(not shutil.which("ptxas"), reason="needs ptxas")
-@pytest.mark.parametrize("opcode", sorted({f.word.partition(".")[0] for f in FORMS}))
+@pytest.mark.parametrize("opcode", sorted({opcode_of(f.word) for f in FORMS}))
 def test_forms_are_ptx(opcode, tmp_path):
     """The forms that are tested are PTX for sm_90a, as its own assembler sees it."""
     wrong = []

@@ -8,8 +8,7 @@ from ptx_emulator import Module, TensorMap
 from .case import SCHEDULES, Case, assert_near, integers, poisoned, schedule_name, uniform
 from .compile import complaints, kernel_ptx, ptxas_report
 
-TILE = 128, 64, 64
-SHARED = 4 * (128 + 64) * 64 * 2 + 8 * 8
+SHARED = 4 * (128 + 64) * 64 * 2 + 128 * 64 * 4 + 8 * 8
 
 
 def case(m, n, k, exact=False):
@@ -28,9 +27,7 @@ def case(m, n, k, exact=False):
             args=[
                 TensorMap(a, box=(64, 128), swizzle=128),
                 TensorMap(b, box=(64, 64), swizzle=128),
-                c,
-                m,
-                n,
+                TensorMap(c, box=(64, 64)),
                 k,
             ],
             **options,

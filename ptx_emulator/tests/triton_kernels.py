@@ -219,9 +219,13 @@ def descriptor_arguments(tensor, description, make_map):
 
 def scratch_arguments(compiled, grid):
     """The two last parameters of every kernel: scratch memory for it, and for a profiler."""
-    ctas = grid[0] * grid[1] * grid[2] * compiled.ctas
-    scratch = torch.zeros(max(compiled.scratch * ctas, 1), dtype=torch.uint8)
-    return [scratch if compiled.scratch else ctypes.c_uint64(0), ctypes.c_uint64(0)]
+    size = grid[0] * grid[1] * grid[2] * compiled.ctas * compiled.scratch
+    if not size:
+        return [ctypes.c_uint64(0), ctypes.c_uint64(0)]
+    align = compiled.metadata.global_scratch_align
+    scratch = torch.zeros(size + align, dtype=torch.uint8)
+    first = -scratch.data_ptr() % align
+    return [scratch[first : first + size], ctypes.c_uint64(0)]
 
 
 BF16_DESCRIPTOR = "tensordesc<bf16[{},{}]>"

@@ -23,7 +23,7 @@ def logic_forms():
 
 def shift_forms():
     for t in BITS:
-        yield simple(f"shl.{t}", t, (t, AMOUNT), lambda a, n, w=width(t): wrap(a << min(n, 99), w))
+        yield simple(f"shl.{t}", t, (t, AMOUNT), lambda a, n, t=t: wrap(a << min(n, 99), width(t)))
     for t in (*BITS, "u16", "u32", "u64", "s16", "s32", "s64"):
         yield simple(
             f"shr.{t}", t, (t, AMOUNT), lambda a, n, t=t: wrap(value(a, t) >> min(n, 99), width(t))
@@ -44,8 +44,7 @@ def extract(a, pos, length, t):
     pos, length = pos & 255, length & 255
     sign = 0 if t[0] == "u" or length == 0 else a >> min(pos + length - 1, msb) & 1
     bits = (
-        (a >> (pos + i) & 1 if i < length and pos + i <= msb else sign) << i
-        for i in range(msb + 1)
+        (a >> (pos + i) & 1 if i < length and pos + i <= msb else sign) << i for i in range(msb + 1)
     )
     return sum(bits)
 
@@ -90,9 +89,7 @@ def extend(a, b, t, clamp):
 
 def field_forms():
     for t in ("u32", "s32", "u64", "s64"):
-        yield simple(
-            f"bfe.{t}", t, (t, AMOUNT, AMOUNT), lambda a, p, n, t=t: extract(a, p, n, t)
-        )
+        yield simple(f"bfe.{t}", t, (t, AMOUNT, AMOUNT), lambda a, p, n, t=t: extract(a, p, n, t))
         for amount in (False, True):
             word = f"bfind.{'shiftamt.' if amount else ''}{t}"
             yield simple(word, "u32", (t,), lambda a, t=t, s=amount: find(a, t, s))
@@ -140,7 +137,10 @@ PERMUTATIONS = {
 def permutation_forms():
     three = ("b32",) * 3
     yield simple(
-        "prmt.b32", "b32", three, lambda a, b, c: permuted(a, b, [c >> 4 * i & 15 for i in range(4)])
+        "prmt.b32",
+        "b32",
+        three,
+        lambda a, b, c: permuted(a, b, [c >> 4 * i & 15 for i in range(4)]),
     )
     for mode, table in PERMUTATIONS.items():
 
@@ -169,7 +169,7 @@ def lop3_forms():
             ("b32",),
             three,
             lambda a, b, c, k=table: (lookup(a, b, c, k),),
-            "{g}lop3.b32 {d0}, {a}, {b}, {c}, %d;" % table,
+            f"$g lop3.b32 $d0, $a, $b, $c, {table};",
         )
     for op, table in product(("or", "and"), (0x96, 0x00, 0x80)):
 
@@ -183,14 +183,14 @@ def lop3_forms():
             ("b32", "pred"),
             (*three, "pred"),
             with_predicate,
-            "{g}%s {d0}|{d1}, {a}, {b}, {c}, %d, {e};" % (word, table),
+            f"$g {word} $d0|$d1, $a, $b, $c, {table}, $e;",
         )
         yield Form(
             word,
             ("pred",),
             (*three, "pred"),
             lambda a, b, c, q, f=with_predicate: f(a, b, c, q)[1:],
-            "{g}%s _|{d0}, {a}, {b}, {c}, %d, {e};" % (word, table),
+            f"$g {word} _|$d0, $a, $b, $c, {table}, $e;",
         )
 
 

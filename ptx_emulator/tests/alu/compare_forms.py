@@ -65,13 +65,13 @@ def setp_forms():
     for words, t, f, boolean in comparisons():
         word = f"setp.{words}.{t}"
         ins = (t, t, "pred") if boolean else (t, t)
-        c = ", {c}" if boolean else ""
+        c = ", $c" if boolean else ""
 
         def both(a, b, c=0, f=f, op=boolean):
             hit = f(a, b)
             return combine(op, hit, c), combine(op, not hit, c)
 
-        yield Form(word, ("pred", "pred"), ins, both, "{g}%s {d0}|{d1}, {a}, {b}%s;" % (word, c))
+        yield Form(word, ("pred", "pred"), ins, both, f"$g {word} $d0|$d1, $a, $b{c};")
         if words.startswith(("lt", "ne")):
             yield Form(word, ("pred",), ins, lambda *x, f=both: f(*x)[:1])
             yield Form(
@@ -79,7 +79,7 @@ def setp_forms():
                 ("pred",),
                 ins,
                 lambda *x, f=both: f(*x)[1:],
-                "{g}%s _|{d0}, {a}, {b}%s;" % (word, c),
+                f"$g {word} _|$d0, $a, $b{c};",
             )
             if boolean:
                 yield Form(
@@ -87,7 +87,7 @@ def setp_forms():
                     ("pred",),
                     ins,
                     lambda a, b, c, f=both: f(a, b, not c)[:1],
-                    "{g}%s {d0}, {a}, {b}, !{c};" % word,
+                    f"$g {word} $d0, $a, $b, !$c;",
                 )
         if t in ("f16", "bf16"):
             x2 = t + "x2"
@@ -102,7 +102,7 @@ def setp_forms():
                 ("pred", "pred"),
                 tuple(x2 if i == t else i for i in ins),
                 pair,
-                "{g}%s {d0}|{d1}, {a}, {b}%s;" % (word, ", {c}" if boolean else ""),
+                f"$g {word} $d0|$d1, $a, $b{c};",
             )
 
 

@@ -23,10 +23,10 @@ def in_registers(word, to, source, reference):
     pairs = [(s, results[0]) for s in sources] + [(sources[0], r) for r in results[1:]]
     for source_register, result_register in pairs:
 
-        def convert(a, n=width(result_register)):
+        def convert(a, register=result_register):
             code = reference(a & ((1 << width(source)) - 1))
             if code is not None and to[0] == "s":
-                code = wrap(value(code, to), n)
+                code = wrap(value(code, to), width(register))
             return (code,)
 
         nan = to if to in FORMATS else ""
@@ -169,9 +169,7 @@ def byte_forms():
         yield simple(word, t, ("f32", "f32"), lambda a, b, f=f: f(a) << 8 | f(b))
         h = narrowed(fmt, "rn", relu, True, F16)
         word = dotted("cvt.rn.satfinite", r, t, "f16x2")
-        yield simple(
-            word, t, ("f16x2",), lambda a, h=h: h(a >> 16) << 8 | h(a & 0xFFFF)
-        )
+        yield simple(word, t, ("f16x2",), lambda a, h=h: h(a >> 16) << 8 | h(a & 0xFFFF))
         back = narrowed(F16, "rn", relu, False, fmt)
         word = dotted("cvt.rn", r, "f16x2", t)
         yield simple(word, "f16x2", (t,), lambda a, g=back: g(a >> 8) << 16 | g(a & 0xFF))

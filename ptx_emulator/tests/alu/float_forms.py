@@ -115,7 +115,11 @@ def min_max_forms():
                 continue
 
             def word(t, op=op, ftz=ftz, nan=nan, xorsign=xorsign):
-                flags = ("ftz" if ftz else "", "NaN" if nan else "", "xorsign.abs" if xorsign else "")
+                flags = (
+                    "ftz" if ftz else "",
+                    "NaN" if nan else "",
+                    "xorsign.abs" if xorsign else "",
+                )
                 return dotted(op, *flags, t)
 
             f = min_max(fmt, op == "max", nan, xorsign, ftz)
@@ -158,9 +162,7 @@ def sign_forms():
                 )
     for t in ("f32", "f64"):
         fmt = FORMATS[t]
-        yield simple(
-            f"copysign.{t}", t, (t, t), lambda a, b, fmt=fmt: a & fmt.sign | b & ~fmt.sign
-        )
+        yield simple(f"copysign.{t}", t, (t, t), lambda a, b, fmt=fmt: a & fmt.sign | b & ~fmt.sign)
 
 
 def pair_of_nans_or(one, fmt):

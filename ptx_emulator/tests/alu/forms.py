@@ -25,7 +25,7 @@ class Form:
     ins: tuple[str, ...]
     # Codes of one lane's operands to those of its results; None for a result that may be any NaN.
     reference: Callable | None
-    body: str = ""  # PTX; {d0} {d1} results, {a} {b} {c} {e} sources, {g} the guard
+    body: str = ""  # PTX; $d0 $d1 results, $a $b $c $e sources, $g the guard
     accept: Callable | None = None  # instead of a reference: (operands, results) to bool
     nan: str = ""  # the format of such a NaN, if not the first result's
 
@@ -34,7 +34,7 @@ class Form:
         if self.body:
             return self.body
         names = "abce"[: len(self.ins)]
-        return "{g}" + self.word + " {d0}, " + ", ".join("{%s}" % n for n in names) + ";"
+        return f"$g {self.word} $d0, " + ", ".join(f"${n}" for n in names) + ";"
 
 
 def simple(word, out, ins, reference):

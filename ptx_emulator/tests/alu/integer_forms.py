@@ -1,6 +1,18 @@
 """Integer arithmetic, from the semantics in the PTX ISA, section 9.7.1 and 9.7.2."""
 
-from .forms import Form, bounds, dotted, halves, product, saturate, signed, simple, value, width, wrap
+from .forms import (
+    Form,
+    bounds,
+    dotted,
+    halves,
+    product,
+    saturate,
+    signed,
+    simple,
+    value,
+    width,
+    wrap,
+)
 
 INTEGERS = ("u16", "s16", "u32", "s32", "u64", "s64")
 WIDE = {"u16": "u32", "s16": "s32", "u32": "u64", "s32": "s64"}
@@ -42,13 +54,11 @@ def relu(f):
 
 def binary_forms():
     for t in INTEGERS:
-        two = (t, t)
+        two, n = (t, t), width(t)
         yield simple(f"add.{t}", t, two, arithmetic(lambda a, b: a + b, t))
         yield simple(f"sub.{t}", t, two, arithmetic(lambda a, b: a - b, t))
         yield simple(f"mul.lo.{t}", t, two, arithmetic(lambda a, b: a * b, t))
-        yield simple(
-            f"mul.hi.{t}", t, two, arithmetic(lambda a, b, n=width(t): (a * b) >> n, t)
-        )
+        yield simple(f"mul.hi.{t}", t, two, arithmetic(lambda a, b, n=n: (a * b) >> n, t))
         yield simple(f"div.{t}", t, two, arithmetic(quotient, t))
         yield simple(f"rem.{t}", t, two, arithmetic(remainder, t))
         yield simple(f"min.{t}", t, two, arithmetic(min, t))
@@ -58,7 +68,7 @@ def binary_forms():
             f"mul.wide.{t}",
             wide,
             (t, t),
-            lambda a, b, t=t, n=width(wide): wrap(value(a, t) * value(b, t), n),
+            lambda a, b, t=t, w=wide: wrap(value(a, t) * value(b, t), width(w)),
         )
     yield simple("add.sat.s32", "s32", ("s32", "s32"), clamped(lambda a, b: a + b))
     yield simple("sub.sat.s32", "s32", ("s32", "s32"), clamped(lambda a, b: a - b))
@@ -68,9 +78,7 @@ def binary_forms():
         for t in ("u16", "s16"):
             yield simple(f"{op}.{t}x2", t + "x2", (t + "x2",) * 2, by_half_words(f, t))
     for t in ("u16", "s16"):
-        yield simple(
-            f"add.{t}x2", t + "x2", (t + "x2",) * 2, by_half_words(lambda a, b: a + b, t)
-        )
+        yield simple(f"add.{t}x2", t + "x2", (t + "x2",) * 2, by_half_words(lambda a, b: a + b, t))
 
 
 def unary_forms():
@@ -97,19 +105,15 @@ def ternary_forms():
             f"mad.wide.{t}",
             wide,
             (t, t, wide),
-            lambda a, b, c, t=t, n=width(wide): wrap(value(a, t) * value(b, t) + c, n),
+            lambda a, b, c, t=t, w=wide: wrap(value(a, t) * value(b, t) + c, width(w)),
         )
-    yield simple(
-        "mad.hi.sat.s32", "s32", ("s32",) * 3, clamped(lambda a, b, c: (a * b >> 32) + c)
-    )
+    yield simple("mad.hi.sat.s32", "s32", ("s32",) * 3, clamped(lambda a, b, c: (a * b >> 32) + c))
     for t, (half, shift) in product(("u32", "s32"), (("lo", 0), ("hi", 16))):
 
         def product24(a, b, t=t, shift=shift):
             return field24(a, t) * field24(b, t) >> shift
 
-        yield simple(
-            f"mul24.{half}.{t}", t, (t, t), lambda a, b, f=product24: wrap(f(a, b), 32)
-        )
+        yield simple(f"mul24.{half}.{t}", t, (t, t), lambda a, b, f=product24: wrap(f(a, b), 32))
         yield simple(
             f"mad24.{half}.{t}", t, (t,) * 3, lambda a, b, c, f=product24: wrap(f(a, b) + c, 32)
         )
@@ -152,8 +156,8 @@ def dot_forms():
 
 
 # With carries. The flag goes in as (u != 0) and comes out by an addc or, of a borrow, a subc.
-SET_FLAG = "{g}add.cc.u32 {t0}, {u}, -1;\n"
-READ_FLAG = "\n{g}addc.u32 {d1}, 0, 0;"
+SET_FLAG = "$g add.cc.u32 $t0, $u, -1;\n"
+READ_FLAG = "\n$g addc.u32 $d1, 0, 0;"
 
 
 def carry_forms():
@@ -161,12 +165,11 @@ def carry_forms():
         n = width(t)
         if not takes and not sets:
             continue
-        flag = {2: "{c}", 3: "{e}"}
 
         def body(word, sources, takes=takes, sets=sets):
-            set_flag = SET_FLAG.replace("{u}", flag[sources]) if takes else ""
-            operands = ", ".join("{%s}" % x for x in "abc"[:sources])
-            return set_flag + "{g}" + word + " {d0}, " + operands + ";" + (READ_FLAG if sets else "")
+            set_flag = SET_FLAG.replace("$u", "$c" if sources == 2 else "$e") if takes else ""
+            operands = ", ".join(f"${x}" for x in "abc"[:sources])
+            return f"{set_flag}$g {word} $d0, {operands};" + (READ_FLAG if sets else "")
 
         def results(total, n=n, sets=sets):
             return (wrap(total, n), *([total >> n & 1] if sets else []))

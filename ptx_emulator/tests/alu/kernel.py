@@ -1,6 +1,7 @@
 """A PTX kernel that runs forms over the same operands, in several ways, and stores the results."""
 
 from dataclasses import dataclass
+from string import Template
 
 from .forms import Form, width
 
@@ -66,7 +67,9 @@ def instance(run, first_slot, lanes):
         sources[s] = results[d]
     fields = dict(zip("abce", sources, strict=False))
     fields |= {f"d{i}": name for i, name in enumerate(results)}
-    lines.append(form.text.format(**fields, t0="%t0", g="@%guard " if run.masked else ""))
+    lines.append(
+        Template(form.text).substitute(fields, t0="%t0", g="@%guard" if run.masked else "")
+    )
     for i, (name, kind) in enumerate(zip(results, form.outs, strict=True)):
         lines.append(store(name, register_class(kind), "%results", first_slot + i, lanes))
     lines.append("}")

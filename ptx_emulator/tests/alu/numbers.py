@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
+from functools import cache
 from math import isqrt
 
 
@@ -78,7 +78,7 @@ def finite(value, negative_zero=False):
     return Number("finite", value < 0 or (value == 0 and negative_zero), abs(value))
 
 
-@lru_cache(maxsize=None)
+@cache
 def decode(code, fmt):
     negative = bool(code & fmt.sign)
     rest = code & (fmt.sign - 1)

@@ -3,15 +3,15 @@
 import itertools
 import random
 from fractions import Fraction
-from functools import lru_cache
+from functools import cache
 
 from .forms import WIDTHS, wrap
-from .numbers import F16, F32, F64, FORMATS, E4M3, encode, finite
+from .numbers import E4M3, F16, F32, F64, FORMATS, encode, finite
 
 LANES = 1024  # of a test: the threads of its kernel
 
 
-@lru_cache(maxsize=None)
+@cache
 def integer_edges(bits):
     values = [0, 1, 2, 3, 7, 31, 32, 33, 63, 64, 127, 128, 255, 256, 32767, 32768, 65535, 65536]
     values += [0x7FFFFF, 0x800000, 0xFFFFFF, 0x1000000, 0x55555555, 0xAAAAAAAA, 0x01234567]
@@ -23,7 +23,7 @@ def integer_edges(bits):
     return sorted({wrap(v, bits) for v in values})
 
 
-@lru_cache(maxsize=None)
+@cache
 def float_edges(fmt):
     p = fmt.fraction_bits
     codes = [0, 1, 2, (1 << p) - 1, 1 << p, (1 << p) + 1, fmt.one - 1, fmt.one, fmt.one + 1]
@@ -49,7 +49,7 @@ def float_edges(fmt):
     return sorted({c for c in codes} | {c | fmt.sign for c in codes})
 
 
-@lru_cache(maxsize=None)
+@cache
 def edges(kind):
     """Codes of the interesting values of a type, or of a hint."""
     if kind == "pred":

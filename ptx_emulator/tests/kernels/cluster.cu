@@ -19,11 +19,11 @@ __device__ uint32_t cluster_rank() {
 }
 
 __device__ void cluster_arrive() {
-  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+  asm volatile("barrier.cluster.arrive.release;" ::: "memory");
 }
 
 __device__ void cluster_wait() {
-  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+  asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
 }
 
 __device__ float load_remote(const float& x, uint32_t cta) {
@@ -103,7 +103,6 @@ extern "C" __global__ void __cluster_dims__(CTAS, 1, 1) __launch_bounds__(160, 1
 
   if (threadIdx.x >= 128) {
     if (elect_one()) produce(s, map_a, map_b, rank, steps);
-    __syncwarp();
   } else {
     float total[32];
     consume(s, total, steps);

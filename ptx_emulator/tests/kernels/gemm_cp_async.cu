@@ -26,14 +26,18 @@ __device__ void copy_async(bf16* to, const bf16* from, bool inside) {
 
 __device__ void load_stage(Shared& s, int stage, const bf16* a, const bf16* b, int row, int column,
                            int first, int m, int n, int k) {
-  for (int i = threadIdx.x; i < BM * BK / 8; i += THREADS) {
-    const int r = i / (BK / 8), chunk = i % (BK / 8), x = first + chunk * 8;
+#pragma unroll
+  for (int i = 0; i < BM * BK / 8; i += THREADS) {
+    const int at = i + threadIdx.x;
+    const int r = at / (BK / 8), chunk = at % (BK / 8), x = first + chunk * 8;
     const bool inside = row + r < m && x < k;
     copy_async(&s.a[stage][r][chunk_of_a(r, chunk)], inside ? &a[int64_t{row + r} * k + x] : a,
                inside);
   }
-  for (int i = threadIdx.x; i < BK * BN / 8; i += THREADS) {
-    const int r = i / (BN / 8), chunk = i % (BN / 8), x = column + chunk * 8;
+#pragma unroll
+  for (int i = 0; i < BK * BN / 8; i += THREADS) {
+    const int at = i + threadIdx.x;
+    const int r = at / (BN / 8), chunk = at % (BN / 8), x = column + chunk * 8;
     const bool inside = first + r < k && x < n;
     copy_async(&s.b[stage][r][chunk_of_b(r, chunk)], inside ? &b[int64_t{first + r} * n + x] : b,
                inside);

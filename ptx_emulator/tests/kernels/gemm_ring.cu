@@ -1,5 +1,6 @@
 // C = A B^T, A [M, K] and B [N, K] in bf16, C [M, N] in fp32: one producer warp fills a ring of
-// stages with tensor copies, two consumer warpgroups multiply 64 rows each.
+// stages with tensor copies, two consumer warpgroups multiply 64 rows each and store them through
+// shared memory. N is a multiple of 4.
 #include "ptx.cuh"
 
 constexpr int BM = 128, BN = 64, BK = 64, STAGES = 4;
@@ -7,6 +8,7 @@ constexpr int BM = 128, BN = 64, BK = 64, STAGES = 4;
 struct Shared {
   bf16 a[STAGES][BM][BK];
   bf16 b[STAGES][BN][BK];
+  float c[BM][BN];
   uint64_t full[STAGES], empty[STAGES];
 };
 
@@ -37,9 +39,26 @@ __device__ void consume(Shared& s, float (&total)[32], int first_row, int steps)
   wgmma_wait<0>();
 }
 
+__device__ void store(Shared& s, const CUtensorMap& map_c, const float (&total)[32], int group) {
+  const int warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
+  float (*tile)[BN] = s.c + group * 64;
+#pragma unroll
+  for (int i = 0; i < 32; i += 2) {
+    const int row = warp * 16 + lane / 4 + (i & 2) * 4, column = lane % 4 * 2 + i / 4 * 8;
+    *reinterpret_cast<float2*>(&tile[row][column]) = make_float2(total[i], total[i + 1]);
+  }
+  fence_async_proxy();
+  named_barrier(1 + group, 128);
+  if (threadIdx.x % 128 == 0) {
+    store_tile(map_c, tile, blockIdx.x * BN, blockIdx.y * BM + group * 64);
+    commit_stores();
+    wait_stores();
+  }
+}
+
 extern "C" __global__ void __launch_bounds__(384, 1)
     gemm_ring(const __grid_constant__ CUtensorMap map_a, const __grid_constant__ CUtensorMap map_b,
-              float* c, int m, int n, int k) {
+              const __grid_constant__ CUtensorMap map_c, int k) {
   extern __shared__ __align__(1024) uint8_t bytes[];
   Shared& s = *reinterpret_cast<Shared*>(bytes);
   if (threadIdx.x == 0) {
@@ -61,13 +80,6 @@ extern "C" __global__ void __launch_bounds__(384, 1)
     increase_registers<240>();
     float total[32];
     consume(s, total, (warpgroup - 1) * 64, steps);
-
-    const int warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
-    const int row = blockIdx.y * BM + (warpgroup - 1) * 64 + warp * 16 + lane / 4;
-    const int column = blockIdx.x * BN + lane % 4 * 2;
-    for (int i = 0; i < 32; ++i) {
-      const int r = row + (i & 2) * 4, x = column + i / 4 * 8 + (i & 1);
-      if (r < m && x < n) c[int64_t{r} * n + x] = total[i];
-    }
+    store(s, map_c, total, warpgroup - 1);
   }
 }

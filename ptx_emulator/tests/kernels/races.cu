@@ -41,15 +41,18 @@ __device__ unsigned count_up(unsigned* counter) {
   return old;
 #elif defined(BY_ORDER)
   unsigned old;
-  asm volatile("atom" ORDER SCOPE ".global.add.u32 %0, [%1], 1;" : "=r"(old) : "l"(counter) : "memory");
+  asm volatile("atom" ORDER SCOPE ".global.add.u32 %0, [%1], 1;"
+               : "=r"(old)
+               : "l"(counter)
+               : "memory");
   return old;
 #else
   return atomicAdd(counter, 1);
 #endif
 }
 
-// Sums parts of x; the last CTA to finish adds the sums: "threadFenceReduction" of the CUDA samples.
-// Every thread writes a partial sum of its own, so that the first barrier matters.
+// Sums parts of x; the last CTA to finish adds the sums: "threadFenceReduction" of the CUDA
+// samples. Every thread writes a partial sum of its own, so that the first barrier matters.
 extern "C" __global__ void last_block(const float* x, float* partial, unsigned* counter, float* out,
                                       int n) {
   __shared__ bool last;
@@ -176,10 +179,18 @@ __device__ void swap_lanes(const T* x, T* y) {
   SYNCWARP();
   y[threadIdx.x] = s[threadIdx.x ^ 1];
 }
-extern "C" __global__ void swap_words(const uint32_t* x, uint32_t* y) { swap_lanes(x, y); }
-extern "C" __global__ void swap_halves(const uint16_t* x, uint16_t* y) { swap_lanes(x, y); }
-extern "C" __global__ void swap_bytes(const uint8_t* x, uint8_t* y) { swap_lanes(x, y); }
-extern "C" __global__ void swap_vectors(const uint4* x, uint4* y) { swap_lanes(x, y); }
+extern "C" __global__ void swap_words(const uint32_t* x, uint32_t* y) {
+  swap_lanes(x, y);
+}
+extern "C" __global__ void swap_halves(const uint16_t* x, uint16_t* y) {
+  swap_lanes(x, y);
+}
+extern "C" __global__ void swap_bytes(const uint8_t* x, uint8_t* y) {
+  swap_lanes(x, y);
+}
+extern "C" __global__ void swap_vectors(const uint4* x, uint4* y) {
+  swap_lanes(x, y);
+}
 
 // One lane fetches for its warp.
 extern "C" __global__ void leader(const unsigned* x, unsigned* y) {
@@ -231,11 +242,13 @@ extern "C" __global__ void __cluster_dims__(2, 1, 1) cluster_swap(const float* x
   __shared__ float s[128];
   s[threadIdx.x] = x[blockIdx.x * 128 + threadIdx.x];
 #ifndef NO_SYNC
-  asm volatile("barrier.cluster.arrive" 
+  asm volatile(
+      "barrier.cluster.arrive"
 #ifdef RELAXED
-               ".relaxed"
+      ".relaxed"
 #endif
-               ".aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
+      ".aligned;\nbarrier.cluster.wait.aligned;" ::
+          : "memory");
 #endif
   const uint32_t mine = static_cast<uint32_t>(__cvta_generic_to_shared(&s[threadIdx.x]));
   uint32_t other;

@@ -13,8 +13,9 @@ struct Shared {
 // Copies BK columns of 32 rows; what lies beyond m or `end` is zero. Columns go by eights.
 __device__ void load_tile(bf16 (*tile)[PITCH], const bf16* matrix, int row, int column, int m,
                           int end, int pitch) {
-  for (int i = threadIdx.x; i < 32 * BK / 8; i += THREADS) {
-    const int r = i / (BK / 8), x = i % (BK / 8) * 8;
+#pragma unroll
+  for (int i = 0; i < 32 * BK / 8; i += THREADS) {
+    const int chunk = i + threadIdx.x, r = chunk / (BK / 8), x = chunk % (BK / 8) * 8;
     const bool inside = row + r < m && column + x < end;
     *reinterpret_cast<uint4*>(&tile[r][x]) =
         inside ? *reinterpret_cast<const uint4*>(&matrix[int64_t{row + r} * pitch + column + x])
@@ -72,8 +73,10 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     partial[(blockIdx.z * BM + r) * BN + x] = total[i / 4][i % 4];
   }
   if (!is_last_of_tile(s, &arrived[tile])) return;
+#pragma unroll 1
   for (int i = threadIdx.x; i < BM * BN; i += THREADS) {
     float sum = 0;
+#pragma unroll 1
     for (int z = 0; z < gridDim.z; ++z) sum += __ldcg(&partial[z * BM * BN + i]);
     const int r = row + i / BN, x = column + i % BN;
     if (r < m && x < n) c[int64_t{r} * n + x] = sum;

@@ -52,6 +52,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     s.counts[threadIdx.x] = 0;
     __syncthreads();
     const unsigned prefix = s.prefix;
+#pragma unroll 1
     for (int i = threadIdx.x; i < n; i += THREADS) {
       const unsigned key = key_of(row[i]);
       // A shift by 32 is undefined in C++, so the first pass needs its own case.
