@@ -85,7 +85,7 @@ void issue_to_barrier(Warp& w, int lane, const char* what, std::shared_ptr<Trans
     transfer->note_writes(w, op, false);
   }
   if (!is_eager(w)) transfer->poison();
-  run_later(w, lane, what,
+  run_later(w, w.pc, lane, what, owner_of(w, barrier),
             [&w, lane, transfer = std::move(transfer), barrier, bytes, phase = b.phase] {
               Mbarrier& there = mbarrier_at(w, barrier, lane);
               if (there.phase != phase && w.clock)

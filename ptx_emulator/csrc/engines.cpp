@@ -123,23 +123,26 @@ uint64_t AddressCode::operator()(int lane) const {
   return offset_ + window_;
 }
 
-void run_later(Warp& w, uint32_t pc, int lane, const char* what, std::function<void()> action) {
+void run_later(Warp& w, uint32_t pc, int lane, const char* what, const Cta& needed,
+               std::function<void()> action, AtExit at_exit) {
   Machine& machine = *w.machine;
   if (is_eager(w)) return machine.later(std::move(action));
-  machine.later([&w, &machine, lane, what, pc, cluster = w.cta->cluster->index,
+  const std::string who = machine.thread_name(*w.cta, w.index, lane);
+  machine.later([&needed, &machine, who, what, pc, at_exit, cluster = needed.cluster->index,
                  action = std::move(action)] {
     try {
-      if (w.cta->cluster->index != cluster || w.cta->running == 0)
-        throw Fault(Fault::memory,
-                    std::string("the CTA exited before ") + what + " that it had begun was over");
+      const bool exited = needed.cluster->index != cluster || needed.running == 0;
+      if (exited && at_exit == AtExit::drop) return;
+      if (exited)
+        throw Fault(Fault::memory, std::string("the CTA exited before ") + what +
+                                       " that uses its shared memory was over");
       action();
     } catch (const Fault& fault) {
       std::string found;
       if (machine.races && machine.races->any()) found = machine.races->found() + "\nand then ";
       throw Fault(found.empty() ? fault.kind : Fault::race,
                   found + std::string(machine.kernel.name) + ": " + fault.what() + "\n  in " +
-                      what + " begun at " + machine.program.describe(pc) + "\n  by " +
-                      machine.thread_name(*w.cta, w.index, lane));
+                      what + " begun at " + machine.program.describe(pc) + "\n  by " + who);
     }
   });
 }

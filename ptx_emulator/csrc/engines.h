@@ -97,12 +97,12 @@ class AddressCode {
   uint64_t offset_, window_;
 };
 
-// Runs the action when mode and seed have it. A Fault from it names the instruction that issues it
-// at pc; that its CTA has exited before is one.
-void run_later(Warp& w, uint32_t pc, int lane, const char* what, std::function<void()> action);
-inline void run_later(Warp& w, int lane, const char* what, std::function<void()> action) {
-  run_later(w, w.pc, lane, what, std::move(action));
-}
+// Runs the action when mode and seed have it, for an instruction that is running. It needs the shared
+// memory of a CTA: that this has exited before is a Fault, or drops what nobody can see. Faults name
+// the instruction.
+enum class AtExit : uint8_t { fault, drop };
+void run_later(Warp& w, uint32_t pc, int lane, const char* what, const Cta& needed,
+               std::function<void()> action, AtExit at_exit = AtExit::fault);
 
 inline bool is_eager(const Warp& w) {
   return w.machine->options.mode == Mode::eager;

@@ -76,10 +76,11 @@ Flow copy(Warp& w, const Instr& in, Mask mask) {
     transfer->note_writes(w, op, true);
   }
   if (!is_eager(w)) transfer->poison();
-  run_later(w, __builtin_ctz(mask), kCopyName, [&w, transfer, ops] {
+  const auto land = [&w, transfer, ops] {
     transfer->land();
     for (const auto& op : ops) copy_landed(w, *op);
-  });
+  };
+  run_later(w, w.pc, __builtin_ctz(mask), kCopyName, *w.cta, land, AtExit::drop);
   return Flow::next;
 }
 

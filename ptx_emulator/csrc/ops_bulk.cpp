@@ -137,7 +137,7 @@ void issue_to_group(Warp& w, int lane, std::shared_ptr<Transfer> transfer) {
   }
   if (!is_eager(w)) transfer->poison();
   // The CTA may end once the source has been read.
-  run_later(w, lane, kBulkName, [&w, transfer = std::move(transfer), op] {
+  run_later(w, w.pc, lane, kBulkName, *w.cta, [&w, transfer = std::move(transfer), op] {
     op->reading = false;
     w.wake(Wait::async, kBulkKey);
     w.machine->later([&w, transfer, op, bytes = transfer->read()] {

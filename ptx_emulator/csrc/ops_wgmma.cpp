@@ -144,7 +144,7 @@ void run_front(Cta& cta, int first_warp, Warpgroup& group) {
 void schedule(Warp& w, Warpgroup& group) {
   while (!group.scheduled && !group.queue.empty() && group.queue.front().issued == kWarps) {
     group.scheduled = true;
-    run_later(w, group.queue.front().pc, 0, "a wgmma", [&w, &group] {
+    run_later(w, group.queue.front().pc, 0, "a wgmma", *w.cta, [&w, &group] {
       run_front(*w.cta, w.index / kWarps * kWarps, group);
       group.scheduled = false;
       if (!is_eager(w)) schedule(w, group);
