@@ -47,8 +47,9 @@ void AsyncGroups::commit(Mask mask) {
   ++time;
 }
 
-uint32_t AsyncGroups::time_before(Mask mask, uint32_t allowed) const {
-  uint32_t least = time;
+uint32_t AsyncGroups::time_before(Mask& mask, uint32_t allowed) const {
+  mask &= lanes_where([&](int l) { return open[l] > 0; });
+  uint32_t least = mask ? time : 0;
   for_each_lane(mask, [&](int l) {
     least = std::min(least, open[l] > allowed ? times[open[l] - allowed - 1] : 0);
   });

@@ -51,8 +51,9 @@ struct AsyncGroups {
   // One operation for each group that lanes of the mask have open.
   std::vector<std::shared_ptr<Operation>> issue(Mask mask);
   void commit(Mask mask);
-  // Before which time all operations are over once all but `allowed` groups are; 0: none is.
-  uint32_t time_before(Mask mask, uint32_t allowed) const;
+  // Up to which time all operations are over once all but `allowed` groups are, 0 if none is. Lanes
+  // that have committed none are taken out of the mask.
+  uint32_t time_before(Mask& mask, uint32_t allowed) const;
   // Whether all but the last `allowed` groups of these lanes are done, or have read their sources.
   bool waiting(Mask mask, uint32_t allowed, bool only_reads) const;
   // Whether these lanes have any operation that is not done.

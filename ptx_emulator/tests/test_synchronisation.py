@@ -156,7 +156,7 @@ def test_a_relaxed_cluster_barrier_behind_initialisation(fence, mode, seed):
 
 @modes
 def test_one_thread_of_a_warpgroup_releases_what_wgmma_reads(mode, seed):
-    """wgmma-groups are the warpgroup's: who has waited for one knows that all warps' part is over."""
+    """A wgmma-group is the warpgroup's: who has waited for it knows all four warps' part is over."""
     descriptor = 1 << 16 | (1024 >> 4) << 32 | 1 << 62
     accumulator = ", ".join(f"%f{i}" for i in range(4))
     body = (
@@ -200,6 +200,70 @@ DONE:
     )
     shared = ".shared .align 1024 .b8 tiles[12288];\n.shared .align 8 .b64 bar[1];\n"
     module(body, "", shared).launch("k", 1, 160, [], mode=mode, seed=seed)
+
+
+@modes
+def test_lanes_that_stored_nothing_wait_for_those_that_did(mode, seed):
+    """Lane 0 stores, its whole warp waits, and another warp writes where the store has read."""
+    out = aligned(128, np.uint32)
+    body = (
+        pointer("%rd2", "out")
+        + """mov.u32 %r1, %tid.x;
+mov.u32 %r3, data;
+shl.b32 %r2, %r1, 4;
+add.u32 %r4, %r3, %r2;
+setp.ge.u32 %p1, %r1, 32;
+@%p1 bra READY;
+st.shared.v4.u32 [%r4], {%r1, %r1, %r1, %r1};
+fence.proxy.async.shared::cta;
+bar.warp.sync -1;
+"""
+        + only_thread(
+            0,
+            "cp.async.bulk.global.shared::cta.bulk_group [%rd2], [data], 512;\n"
+            "cp.async.bulk.commit_group;",
+        )
+        + """bar.warp.sync -1;
+cp.async.bulk.wait_group.read 0;
+READY:
+bar.sync 0;
+setp.lt.u32 %p1, %r1, 32;
+@%p1 bra DONE;
+add.u32 %r4, %r4, -512;
+st.shared.v4.u32 [%r4], {%r3, %r3, %r3, %r3};
+DONE:
+"""
+    )
+    run(body, "u64 out", [out], 64, mode=mode, seed=seed)
+    np.testing.assert_array_equal(out, np.repeat(np.arange(32), 4))
+
+
+@modes
+def test_lanes_that_copied_nothing_wait_for_those_that_did(mode, seed):
+    given, out = aligned(128, np.uint32), np.zeros(128, np.uint32)
+    given[:] = np.arange(128) + 3
+    body = (
+        pointer("%rd1", "in")
+        + pointer("%rd2", "out")
+        + """mov.u32 %r1, %tid.x;
+setp.ge.u32 %p1, %r1, 16;
+mul.wide.u32 %rd3, %r1, 32;
+add.s64 %rd3, %rd1, %rd3;
+shl.b32 %r2, %r1, 5;
+mov.u32 %r3, data;
+add.u32 %r3, %r3, %r2;
+@%p1 bra WAIT;
+cp.async.cg.shared.global [%r3], [%rd3], 16;
+cp.async.cg.shared.global [%r3+16], [%rd3+16], 16;
+cp.async.commit_group;
+WAIT:
+cp.async.wait_group 0;
+bar.sync 0;
+"""
+        + STORE
+    )
+    run(body, "u64 in, u64 out", [given, out], mode=mode, seed=seed)
+    np.testing.assert_array_equal(out, given)
 
 
 def test_blanks_before_modifiers():
