@@ -156,7 +156,7 @@ def test_a_relaxed_cluster_barrier_behind_initialisation(fence, mode, seed):
 
 @modes
 def test_one_thread_of_a_warpgroup_releases_what_wgmma_reads(mode, seed):
-    """A wgmma-group is the warpgroup's: who has waited for it knows all four warps' part is over."""
+    """A wgmma-group is the warpgroup's: who has waited for it has waited for all four warps."""
     descriptor = 1 << 16 | (1024 >> 4) << 32 | 1 << 62
     accumulator = ", ".join(f"%f{i}" for i in range(4))
     body = (
