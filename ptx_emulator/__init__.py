@@ -2,6 +2,7 @@
 
 from ._errors import Deadlock, EmulatorError, LimitError, MemoryFault, Race, Unsupported
 from .module import Launch, Module, Uninitialized
+from .tensor_map import TensorMap
 
 __all__ = [
     "Deadlock",
@@ -11,6 +12,7 @@ __all__ = [
     "MemoryFault",
     "Module",
     "Race",
+    "TensorMap",
     "Uninitialized",
     "Unsupported",
 ]

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -12,6 +13,8 @@ SOURCES = Path(__file__).parent / "csrc"
 # Contraction would round once where a handler rounds twice; nobody reads the exception flags.
 FLAGS = ["-std=c++20", "-O3", "-march=native", "-ffp-contract=off", "-fno-trapping-math"]
 FLAGS += ["-fno-math-errno", "-fPIC", "-fvisibility=default", "-Wall"]
+
+_INCLUDE = re.compile(r'^#include "(.+)"', re.MULTILINE)
 
 
 def cache_directory() -> Path:
@@ -43,13 +46,11 @@ def library() -> Path:
     """The path of the shared library, built if need be."""
     compiler = _compiler()
     flags, machine = _flags(compiler)
-    headers = hashlib.sha256(f"{flags}{machine}".encode())
-    for header in sorted(SOURCES.glob("*.h")):
-        headers.update(header.read_bytes())
     objects = {}
     for source in sorted(SOURCES.glob("*.cpp")):
-        digest = headers.copy()
-        digest.update(source.read_bytes())
+        digest = hashlib.sha256(f"{flags}{machine}".encode())
+        for part in sorted(_closure(source, set())):
+            digest.update((SOURCES / part).read_bytes())
         objects[source] = cache_directory() / f"{source.stem}-{digest.hexdigest()[:16]}.o"
     whole = hashlib.sha256("".join(o.name for o in objects.values()).encode()).hexdigest()[:16]
     target = cache_directory() / f"ptx_emulator-{whole}.so"
@@ -68,9 +69,28 @@ def library() -> Path:
         with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS", os.cpu_count() or 1))) as pool:
             list(pool.map(compile_one, objects.items()))
         part = Path(directory) / target.name
-        _run([compiler, *flags, "-shared", "-Wl,-z,defs", *map(str, objects.values()), "-o", str(part)])
+        _run(
+            [
+                compiler,
+                *flags,
+                "-shared",
+                "-Wl,-z,defs",
+                *map(str, objects.values()),
+                "-o",
+                str(part),
+            ]
+        )
         part.replace(target)
     return target
+
+
+def _closure(source: Path, seen: set[str]) -> set[str]:
+    """The names of a source and of all that it includes of csrc/."""
+    if source.name not in seen:
+        seen.add(source.name)
+        for name in _INCLUDE.findall(source.read_text()):
+            _closure(SOURCES / name, seen)
+    return seen
 
 
 def _run(command: list[str]) -> None:

@@ -30,6 +30,7 @@ class LaunchStruct(Structure):
         ("param_bytes", c_uint64),
         ("regions", POINTER(Region)),
         ("region_count", c_uint64),
+        ("coarse_fp8", c_int32),
     )
 
 
@@ -50,6 +51,7 @@ _SIGNATURES = {
     ),
     "ptx_kernel_cluster": (None, [c_void_p, c_uint64, POINTER(c_uint32)]),
     "ptx_variable": (c_uint64, [c_void_p, c_char_p, POINTER(c_uint64)]),
+    "ptx_encode_tensor_map": (c_int32, [c_void_p, c_char_p, c_char_p, c_uint64]),
     "ptx_launch": (c_void_p, [c_void_p, c_uint64, POINTER(LaunchStruct)]),
     "ptx_outcome_free": (None, [c_void_p]),
     "ptx_outcome_kind": (c_int32, [c_void_p]),

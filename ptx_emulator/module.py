@@ -11,6 +11,7 @@ import numpy as np
 
 from . import _library
 from ._errors import BY_KIND, EmulatorError, Unsupported
+from .tensor_map import TensorMap
 
 _MODES = {"eager": 0, "random": 1, "late": 2}
 
@@ -66,9 +67,11 @@ class Module:
         seed: int = 0,
         mode: str = "eager",
         races: bool = True,
+        coarse_fp8: bool = False,
     ) -> Launch:
         """Runs a kernel to its end. `memory` names further arrays that it reaches through pointers
-        in structs; `shared` is the dynamic shared memory in bytes."""
+        in structs; `shared` is the dynamic shared memory in bytes; `coarse_fp8` makes wgmma sum fp8
+        as coarsely as Hopper does."""
         if self.unsupported:
             lines = [f"  line {n}: {text}: {why}" for n, text, why in self.unsupported]
             raise Unsupported("the module uses what is not modelled:\n" + "\n".join(lines))
@@ -93,6 +96,7 @@ class Module:
             len(params),
             (_library.Region * len(regions))(*regions),
             len(regions),
+            coarse_fp8,
         )
         outcome = self._lib.ptx_launch(self._handle, index, ctypes.byref(options))
         try:
@@ -185,6 +189,8 @@ def _region(array, name: str) -> _library.Region:
 
 def _encode(arg, size: int, name: str, regions: list) -> bytes:
     """The bytes of a kernel's parameter; arrays become regions of device memory."""
+    if isinstance(arg, TensorMap):
+        regions.append(_region(arg.array, name))
     source = arg.array if isinstance(arg, Uninitialized) else arg
     if hasattr(source, "data_ptr") or isinstance(source, np.ndarray):
         if size != 8:

@@ -106,21 +106,23 @@ void check_alignment(const Access& a, uint32_t align) {
   });
 }
 
-void fault_never_written(uint64_t address, uint64_t bytes, int lane) {
-  throw Fault(Fault::memory,
-              "a read of " + std::to_string(bytes) + " bytes at " + hex(address) +
-                  " that nobody has written",
-              lane);
+void never_written(Warp& w, uint64_t address, uint64_t bytes, int lane) {
+  const Fault fault(Fault::memory,
+                    "a read of " + std::to_string(bytes) + " bytes at " + hex(address) +
+                        " that nobody has written",
+                    lane);
+  if (!w.machine->races) throw fault;
+  w.machine->report_later(w, fault);
 }
 
-void check_written(const Block& block, const Access& a) {
+void check_written(Warp& w, const Block& block, const Access& a) {
   const int first = __builtin_ctz(a.mask);
   if (a.shape == Access::contiguous &&
       block.all_written(a.at[first], uint64_t{a.bytes} * __builtin_popcount(a.mask)))
     return;
   if (a.shape == Access::uniform && block.all_written(a.at[first], a.bytes)) return;
   for_each_lane(a.mask, [&](int l) {
-    if (!block.all_written(a.at[l], a.bytes)) fault_never_written(a.at[l], a.bytes, l);
+    if (!block.all_written(a.at[l], a.bytes)) never_written(w, a.at[l], a.bytes, l);
   });
 }
 
@@ -138,12 +140,16 @@ uint8_t* local_bytes(Warp& w, int lane, uint64_t offset, uint64_t bytes, bool wr
                 "an access of " + std::to_string(bytes) + " bytes at " + hex(offset) +
                     " of local memory, which has " + std::to_string(size),
                 lane);
+  uint8_t* local = w.local.data() + lane * size + offset;
   uint8_t* written = w.local_written.data() + lane * size + offset;
   for (uint64_t i = 0; i < bytes; ++i) {
     if (writes) written[i] = 1;
-    if (!written[i]) fault_never_written(offset + kLocalWindow, bytes, lane);
+    if (!written[i]) {
+      never_written(w, offset + kLocalWindow, bytes, lane);
+      break;
+    }
   }
-  return w.local.data() + lane * size + offset;
+  return local;
 }
 
 }  // namespace ptx

@@ -31,9 +31,11 @@ void find_shape(Access& a);
 const Block& locate(Warp& w, uint64_t address, uint64_t bytes, int lane, const char* what);
 
 void check_alignment(const Access& a, uint32_t align);
-void check_written(const Block& block, const Access& a);
+void check_written(Warp& w, const Block& block, const Access& a);
 void set_written(const Block& block, const Access& a);
-[[noreturn]] void fault_never_written(uint64_t address, uint64_t bytes, int lane);
+// A Fault, but where races are looked for, as it may be the consequence of one: then the launch goes
+// on, and the fault is reported at its end.
+void never_written(Warp& w, uint64_t address, uint64_t bytes, int lane);
 std::string hex(uint64_t n);
 
 // Looks for races of the access with earlier ones and remembers it. Only called with Warp::clock.
@@ -65,7 +67,7 @@ void access_memory(Warp& w, Access& a, const Manner& manner, uint32_t align, Mov
     a.mask = left & lanes_where([&](int l) { return a.at[l] - begin <= last; });
     left &= ~a.mask;
     if (a.mask != all) a.shape = Access::scattered;
-    if (manner.reads && block.written) check_written(block, a);
+    if (manner.reads && block.written) check_written(w, block, a);
     if (w.clock && block.cells) check_races(w, block, a, manner);
     move(block, a);
     if (manner.writes && block.written) set_written(block, a);

@@ -47,6 +47,7 @@ struct PtxLaunch {
   uint64_t param_bytes;
   const PtxRegion* regions;
   uint64_t region_count;
+  int32_t coarse_fp8;
 };
 
 // Never null; ptx_module_error says whether the text could be parsed.
@@ -116,6 +117,7 @@ void* ptx_launch(void* module, uint64_t kernel, const PtxLaunch* launch) {
     o.seed = launch->seed;
     o.mode = static_cast<Mode>(launch->mode);
     o.races = launch->races;
+    o.coarse_fp8 = launch->coarse_fp8;
     GlobalMemory memory;
     for (uint64_t i = 0; i < launch->region_count; ++i) {
       const PtxRegion& r = launch->regions[i];

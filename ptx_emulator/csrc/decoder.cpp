@@ -19,7 +19,9 @@ Decoder::Decoder(Program& program, std::vector<Unsupported>& unsupported)
     : program_(program), unsupported_(unsupported) {
   for (auto add : {add_integer_opcodes, add_bit_opcodes, add_float_opcodes, add_compare_opcodes,
                    add_convert_opcodes, add_move_opcodes, add_memory_opcodes, add_atomic_opcodes,
-                   add_warp_opcodes, add_control_opcodes, add_barrier_opcodes})
+                   add_warp_opcodes, add_control_opcodes, add_barrier_opcodes, add_fence_opcodes,
+                   add_mbarrier_opcodes, add_async_copy_opcodes, add_bulk_opcodes,
+                   add_matrix_opcodes, add_wgmma_opcodes})
     add(opcodes_);
   scopes_.push_back({-1, {}, {}, {}});
   program_.register_bytes = kSpecialBytes;
@@ -314,9 +316,18 @@ Ref Decoder::constant(uint64_t bits, int bytes) {
   return it->second;
 }
 
+void Decoder::add_registers(const Operand& o, std::vector<Ref>& out) const {
+  for (const Operand& item : o.items) add_registers(item, out);
+  if (o.kind != Operand::name && o.kind != Operand::address) return;
+  const Symbol* s = o.word.empty() ? nullptr : find(o.word);
+  if (s && s->kind == Symbol::reg && s->type != Type::pred) out.push_back(s->ref);
+}
+
 uint32_t Decoder::emit(const Statement& s, const Instr& instr) {
   program_.code.push_back(instr);
   program_.info.push_back({s.line, s.location, function_index_, s.word});
+  program_.operands.emplace_back();
+  for (const Operand& o : s.operands) add_registers(o, program_.operands.back());
   return static_cast<uint32_t>(program_.code.size()) - 1;
 }
 

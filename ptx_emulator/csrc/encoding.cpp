@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "decoder.h"
+#include "wgmma_state.h"
 
 namespace ptx {
 
@@ -13,7 +14,8 @@ Encoding::Encoding(Decoder& decoder, const Statement& statement, Instr& instr)
   opcode_ = rest.substr(0, rest.find('.'));
   for (size_t dot = rest.find('.'); dot != std::string_view::npos; dot = rest.find('.')) {
     rest.remove_prefix(dot + 1);
-    modifiers_.push_back(rest.substr(0, rest.find('.')));
+    const std::string_view modifier = rest.substr(0, rest.find('.'));
+    modifiers_.push_back(modifier.substr(0, modifier.find_last_not_of(" \t\r\n") + 1));
   }
 }
 
@@ -276,6 +278,7 @@ std::unique_ptr<Program> decode(std::unique_ptr<Module> module,
   auto program = std::make_unique<Program>();
   program->module = std::move(module);
   Decoder(*program, unsupported).run();
+  mark_matrix_registers(*program);
   // constant_base() aligns within the vector, which must not move any more.
   auto& constants = program->constants;
   const size_t used = constants.size();

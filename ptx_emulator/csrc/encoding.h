@@ -86,6 +86,12 @@ void add_atomic_opcodes(Opcodes&);
 void add_warp_opcodes(Opcodes&);
 void add_control_opcodes(Opcodes&);
 void add_barrier_opcodes(Opcodes&);
+void add_fence_opcodes(Opcodes&);
+void add_mbarrier_opcodes(Opcodes&);
+void add_async_copy_opcodes(Opcodes&);
+void add_bulk_opcodes(Opcodes&);
+void add_matrix_opcodes(Opcodes&);
+void add_wgmma_opcodes(Opcodes&);
 
 // pick(T{}) for the C++ type of an integer type; b16 .. b64 count as unsigned.
 template <class Pick>

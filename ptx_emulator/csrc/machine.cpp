@@ -7,6 +7,7 @@
 #include "error.h"
 #include "limits.h"
 #include "races.h"
+#include "wgmma_state.h"
 
 namespace ptx {
 namespace {
@@ -66,13 +67,15 @@ void Machine::run() {
       last_progress_ = now;
       continue;
     }
+    // Warps that spin on a flag rather than wait don't move, either.
+    if (idle > kPatience * queue_.size() && options.mode == Mode::late && run_one_later()) continue;
     if (idle > kStuck || (idle > kProbe && now > next_probe_ && all_spin()))
       report_stuck("the warps that run change nothing");
     slice(random.below(static_cast<uint32_t>(queue_.size())),
           options.seed ? 16 + random.below(512) : 256);
   }
   stats.warp_instructions = now;
-  if (races) races->finish();
+  finish();
 }
 
 void Machine::ready(Warp& w) {
@@ -125,6 +128,7 @@ void Machine::slice(size_t place, uint32_t length) {
       --left;
       ++w.counts[w.pc];
       if (mask) {
+        if (in.watched) note_matrix_registers(w, in);
         const Flow flow = in.run(w, in, mask);
         if (flow != Flow::next) {
           if (flow == Flow::jumped && w.pc < w.merge_pc) continue;

@@ -29,6 +29,7 @@ struct LaunchOptions {
   uint64_t seed = 0;
   Mode mode = Mode::eager;
   bool races = true;
+  bool coarse_fp8 = false;  // wgmma of fp8 sums as coarsely as Hopper does
 };
 
 // splitmix64
@@ -90,6 +91,8 @@ class Machine {
   void later(std::function<void()> action);
   // Something changed that a spinning warp may see; without such changes a launch ends as stuck.
   void progress() { last_progress_ = now; }
+  // Has the next of what is to happen later happen now; false if there is none.
+  bool run_one_later();
 
   const Program& program;
   const Kernel& kernel;
@@ -103,7 +106,10 @@ class Machine {
   std::unique_ptr<Races> races;  // null if they are not looked for
   std::unique_ptr<Attachment> engines;
 
+  // A fault to be thrown at the end, together with the races that may have led to it.
+  void report_later(const Warp& w, const Fault& fault);
   std::string thread_name(const Cta& cta, int warp, int lane) const;
+  std::string cta_name(const Cta& cta) const;
 
  private:
   struct Later {
@@ -122,8 +128,10 @@ class Machine {
   void slice(size_t place, uint32_t length);
   bool all_spin();
   void finish(Warp& w);
-  bool run_one_later();
+  [[noreturn]] void fail(Fault::Kind kind, const std::string& text) const;
+  std::string text_of(const Warp& w, const Fault& fault) const;
   [[noreturn]] void rethrow(const Warp& w, const Fault& fault);
+  void finish() const;
   [[noreturn]] void report_stuck(const std::string& why);
 
   uint64_t clusters_ = 0, started_ = 0, most_resident_ = 0;
@@ -131,6 +139,7 @@ class Machine {
   std::vector<Warp*> queue_;
   std::vector<Later> later_;  // a heap by due time
   uint64_t later_count_ = 0, last_progress_ = 0, next_probe_ = 0;
+  std::string reported_later_;
   uint64_t target_ = 1;  // clusters that are to be resident
 };
 

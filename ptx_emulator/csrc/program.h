@@ -51,6 +51,7 @@ struct Instr {
   Order order = Order::weak;
   Scope scope = Scope::gpu;
   bool wide_address = false;  // 64-bit register
+  bool watched = false;       // uses registers that a wgmma also uses
   uint32_t extra = 0;
 };
 static_assert(sizeof(Instr) <= 64);
@@ -93,6 +94,7 @@ struct Program {
   std::vector<Instr> code;
   std::vector<InstrInfo> info;
   std::vector<Ref> refs;
+  std::vector<std::vector<Ref>> operands;  // the registers of each instruction
   std::vector<std::vector<uint32_t>> branch_tables;
   std::vector<Kernel> kernels;
   std::vector<uint8_t> constants;  // 32 lanes each; aligned by Program::constant_base

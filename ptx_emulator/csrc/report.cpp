@@ -1,6 +1,9 @@
 // What a fault or a standstill looks like to the author of the kernel.
+#include "barriers.h"
+#include "engines.h"
 #include "error.h"
 #include "machine.h"
+#include "races.h"
 
 namespace ptx {
 namespace {
@@ -30,9 +33,10 @@ std::string wait_text(const Warp& w, const Group& g) {
     case Wait::lanes:
     case Wait::warp_barrier:
       return "waits for " + lanes_text(g.members & w.alive & ~g.lanes) + " of the warp";
-    case Wait::cta_barrier: return "waits at barrier " + std::to_string(g.key);
+    case Wait::cta_barrier: return "waits at barrier " + barrier_text(*w.cta, g.key);
     case Wait::cluster_barrier: return "waits at the cluster's barrier";
-    case Wait::async: return "waits for an asynchronous operation or mbarrier";
+    case Wait::registers: return "waits for registers that other warps are to give up";
+    case Wait::async: return "waits for " + awaited_text(w, g.key);
   }
   return "";
 }
@@ -43,15 +47,47 @@ std::string Machine::thread_name(const Cta& cta, int warp, int lane) const {
   const uint32_t t = static_cast<uint32_t>(warp) * kLanes + static_cast<uint32_t>(lane);
   const uint32_t* b = options.block;
   const uint32_t index[3] = {t % b[0], t / b[0] % b[1], t / b[0] / b[1]};
-  return "thread " + triple(index) + " of CTA " + triple(cta.index);
+  return "thread " + triple(index) + " of " + cta_name(cta);
+}
+
+std::string Machine::cta_name(const Cta& cta) const {
+  return "CTA " + triple(cta.index);
+}
+
+// A fault may be the consequence of an earlier one, or of a race.
+void Machine::fail(Fault::Kind kind, const std::string& text) const {
+  std::string all = text;
+  if (!reported_later_.empty()) {
+    all = reported_later_ + "\nand then " + all;
+    kind = Fault::memory;
+  }
+  if (races && races->any()) {
+    all = races->found() + "\nand then " + all;
+    kind = Fault::race;
+  }
+  throw Fault(kind, all);
+}
+
+void Machine::finish() const {
+  const bool races_found = races && races->any();
+  if (races_found && reported_later_.empty()) throw Fault(Fault::race, races->found());
+  if (races_found) throw Fault(Fault::race, races->found() + "\nand then " + reported_later_);
+  if (!reported_later_.empty()) throw Fault(Fault::memory, reported_later_);
+}
+
+std::string Machine::text_of(const Warp& w, const Fault& fault) const {
+  int lane = fault.lane;
+  if (lane < 0) lane = w.active ? __builtin_ctz(w.active) : 0;
+  return std::string(kernel.name) + ": " + fault.what() + "\n  at " + program.describe(w.pc) +
+         "\n  by " + thread_name(*w.cta, w.index, lane);
+}
+
+void Machine::report_later(const Warp& w, const Fault& fault) {
+  if (reported_later_.empty()) reported_later_ = text_of(w, fault);
 }
 
 void Machine::rethrow(const Warp& w, const Fault& fault) {
-  int lane = fault.lane;
-  if (lane < 0) lane = w.active ? __builtin_ctz(w.active) : 0;
-  throw Fault(fault.kind, std::string(kernel.name) + ": " + fault.what() + "\n  at " +
-                              program.describe(w.pc) + "\n  by " +
-                              thread_name(*w.cta, w.index, lane));
+  fail(fault.kind, text_of(w, fault));
 }
 
 // Warps that wait alike are told once.
@@ -82,7 +118,7 @@ void Machine::report_stuck(const std::string& why) {
     text += "\n  " + first.first + " " + place;
     if (first.second) text += "; and " + std::to_string(first.second) + " more groups of lanes";
   }
-  throw Fault(Fault::deadlock, text);
+  fail(Fault::deadlock, text);
 }
 
 }  // namespace ptx

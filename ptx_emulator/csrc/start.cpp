@@ -67,10 +67,10 @@ void Machine::start_shared(Cta& cta) {
   b.written = cta.shared_written.data();
   b.name = "shared memory";
   if (!races) return;
-  const uint64_t cells = (bytes + 15) / 16;
-  if (!cta.cells.data()) cta.cells = Pages(cells * sizeof(Cell));
+  const bool fresh = !cta.cells.data();
+  if (fresh) cta.cells = Pages((bytes + 15) / 16 * sizeof(Cell));
   b.cells = static_cast<Cell*>(cta.cells.data());
-  if (b.cells) std::memset(static_cast<void*>(b.cells), 0, cells * sizeof(Cell));
+  if (!fresh) races->forget(b);
 }
 
 void Machine::start_warp(Warp& w, Cta& cta, int index) {

@@ -75,6 +75,7 @@ enum class Wait : uint8_t {
   warp_barrier,  // bar.warp.sync, for its members to come to any one
   cta_barrier,
   cluster_barrier,
+  registers,  // setmaxnreg.inc
   async,  // for an asynchronous operation: mbarriers, groups of copies
 };
 
