@@ -296,12 +296,19 @@ void count_bits(Encoding& e) {
   e.out.run = bits_of(t) == 64 ? &unary<uint64_t, F, uint32_t> : &unary<uint32_t, F, uint32_t>;
 }
 
-void words(Encoding& e, int sources) {
+void expect_b32(Encoding& e) {
+  if (e.take_type() != Type::b32) e.fail(".b32 is expected");
+}
+void word_operands(Encoding& e, int sources) {
   e.expect_operands(sources + 1, sources + 1);
   e.out.d = e.destination(0, Type::b32);
   e.out.a = e.source(1, Type::b32);
   if (sources > 1) e.out.b = e.source(2, Type::b32);
   if (sources > 2) e.out.c = e.source(3, Type::b32);
+}
+void words(Encoding& e, int sources) {
+  expect_b32(e);
+  word_operands(e, sources);
 }
 
 bool take_clamp(Encoding& e) {
@@ -356,7 +363,6 @@ void add_bit_opcodes(Opcodes& ops) {
     const int direction = e.take_one_of({"r", "l"});
     if (direction < 0) e.fail(".l or .r is missing");
     const bool left = direction == 1, clamp = take_clamp(e);
-    e.take("b32");
     words(e, 3);
     e.out.run = left ? (clamp ? &ternary<uint32_t, Funnel<true, true>>
                               : &ternary<uint32_t, Funnel<true, false>>)
@@ -365,7 +371,7 @@ void add_bit_opcodes(Opcodes& ops) {
   };
   ops["lop3"] = [](Encoding& e) {
     const int op = e.take_one_of({"or", "and"});
-    e.take("b32");
+    expect_b32(e);
     e.expect_operands(op < 0 ? 5 : 6, op < 0 ? 5 : 6);
     e.out.a = e.source(1, Type::b32);
     e.out.b = e.source(2, Type::b32);
@@ -387,7 +393,6 @@ void add_bit_opcodes(Opcodes& ops) {
     e.out.run = lop3_with_predicate;
   };
   ops["prmt"] = [](Encoding& e) {
-    e.take("b32");
     words(e, 3);
     e.out.imm = e.take_one_of({"f4e", "b4e", "rc8", "ecl", "ecr", "rc16"});
     e.out.run = prmt;
@@ -434,7 +439,6 @@ void add_bit_opcodes(Opcodes& ops) {
   };
   ops["bmsk"] = [](Encoding& e) {
     const bool clamp = take_clamp(e);
-    e.take("b32");
     words(e, 2);
     e.out.run = clamp ? &binary<uint32_t, Bmsk<true>> : &binary<uint32_t, Bmsk<false>>;
   };
@@ -442,7 +446,7 @@ void add_bit_opcodes(Opcodes& ops) {
     const bool clamp = take_clamp(e);
     const Type t = e.take_type();
     if (t != Type::u32 && t != Type::s32) e.fail(".u32 or .s32 is expected");
-    words(e, 2);
+    word_operands(e, 2);
     e.out.run =
         t == Type::s32
             ? (clamp ? &binary<uint32_t, Szext<true, true>> : &binary<uint32_t, Szext<false, true>>)

@@ -234,6 +234,7 @@ void setp(Encoding& e) {
   e.out.a = e.source(1, t);
   e.out.b = e.source(2, t);
   if (is_pair(t) && !two) e.fail("two results are expected");
+  if ((t == Type::f16 || t == Type::bf16) && two) e.fail("one result is expected");
   e.out.run = pick_compare(e, t, relation, ftz, [&]<class Lane, class F>(F) -> Handler {
     if constexpr (std::is_same_v<typename Lane::Stored, uint16_t> &&
                   !std::is_same_v<Lane, Plain<uint16_t>>)
@@ -267,7 +268,9 @@ void set(Encoding& e) {
     e.fail("a 16-bit integer result is for .f16 and .bf16");
   if (is_pair(t) != is_pair(to) && !(is_pair(t) && is_integer(to)))
     e.fail("types that don't match");
-  if ((is_pair(to) && to != t) || (half && (to == Type::f32))) e.fail("types that don't match");
+  if ((is_pair(to) && to != t) || (half && to == Type::f32) || (t == Type::bf16 && to == Type::f16))
+    e.fail("types that don't match");
+  if (to == Type::bf16 && ftz) e.fail("a result of type .bf16 has no .ftz");
   e.out.run = pick_compare(e, t, relation, ftz, [&]<class Lane, class F>(F) -> Handler {
     if constexpr (std::is_same_v<typename Lane::Stored, uint16_t> &&
                   !std::is_same_v<Lane, Plain<uint16_t>>)
@@ -294,7 +297,9 @@ Flow select_by_sign(Warp& w, const Instr& in, Mask mask) {
 }
 
 void operands_of_selection(Encoding& e, Type t) {
-  if (bits_of(t) < 16 || bits_of(t) > 64) e.fail("not modelled for this type");
+  const bool number = is_integer(t) || t == Type::f32 || t == Type::f64;
+  if ((!number && !is_untyped(t)) || bits_of(t) < 16 || bits_of(t) > 64)
+    e.fail("not modelled for this type");
   e.expect_operands(4, 4);
   e.out.d = e.destination(0, t);
   e.out.a = e.source(1, t);

@@ -1,4 +1,5 @@
 // cvt between single numbers; packed and narrow formats are in ops_convert_packed.cpp.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <type_traits>
@@ -312,9 +313,19 @@ Handler quick(const Rule& r) {
   return nullptr;
 }
 
+bool is_number(Type t) {
+  return is_integer(t) || t == Type::f16 || t == Type::bf16 || t == Type::f32 || t == Type::f64;
+}
 // Whether every value of `from` is one of `to`.
 bool widens(Type to, Type from) {
   return to == from || bits_of(to) > bits_of(from);
+}
+bool can_saturate(Type to, Type from) {
+  if (to == Type::bf16 || from == Type::bf16) return false;
+  if (!is_integer(to) || !is_integer(from)) return true;
+  const bool fits = is_signed(to) == is_signed(from) ? bits_of(to) >= bits_of(from)
+                                                     : is_signed(to) && bits_of(to) > bits_of(from);
+  return !fits;
 }
 
 void cvt(Encoding& e) {
@@ -322,7 +333,10 @@ void cvt(Encoding& e) {
   Rule r;
   r.to = e.take_type();
   r.from = e.take_type();
+  if (!is_number(r.to) || !is_number(r.from))
+    e.fail(std::string("from .") + name_of(r.from) + " to ." + name_of(r.to) + " is not modelled");
   r.sat = e.take("sat");
+  if (r.sat && !can_saturate(r.to, r.from)) e.fail("nothing to saturate");
   r.ftz = e.take("ftz");
   const int whole = e.take_one_of({"rni", "rzi", "rmi", "rpi"});
   const int nearby = whole < 0 ? e.take_one_of({"rn", "rz", "rm", "rp"}) : -1;
@@ -339,6 +353,8 @@ void cvt(Encoding& e) {
     if (r.to != r.from) e.fail("rounding to an integer between different types");
   } else if (nearby < 0 && !widens(r.to, r.from)) {
     e.fail("a rounding is missing");
+  } else if (nearby >= 0 && widens(r.to, r.from) && (r.from != Type::bf16 || r.to == r.from)) {
+    e.fail("an exact conversion does not round");
   }
   if (r.ftz && r.to != Type::f32 && r.from != Type::f32) e.fail(".ftz is for .f32");
   e.expect_operands(2, 2);
@@ -348,6 +364,9 @@ void cvt(Encoding& e) {
   r.to_bytes = static_cast<uint8_t>(to_bytes);
   r.from_bytes = static_cast<uint8_t>(from_bytes);
   if (e.out.d == kNoRef) e.fail("a register is expected");
+  const bool wider =
+      to_bytes > std::max(bytes_of(r.to), 2) || from_bytes > std::max(bytes_of(r.from), 2);
+  if (wider && (r.to == Type::bf16 || r.from == Type::bf16)) e.fail("a register is too wide");
   if (!load_of(r.from, from_bytes, r.ftz) || !store_of(r.to, to_bytes))
     e.fail(std::string("from .") + name_of(r.from) + " to ." + name_of(r.to) +
            " in these registers is not modelled");

@@ -199,6 +199,7 @@ bool encode_packed_conversion(Encoding& e) {
   if (to == Type::tf32 || single) {
     if (from != Type::f32) e.fail("from other types than .f32 is not modelled");
     if (to == Type::tf32 && rounding == 2 && relu) e.fail(".rna has no .relu");
+    if (to == Type::tf32 && rounding != 2 && satfinite) e.fail(".satfinite goes with .rna");
     e.expect_operands(2, 2);
     e.out.d = e.destination(0, to == Type::tf32 ? Type::b32 : to);
     e.out.a = e.source(1, from);

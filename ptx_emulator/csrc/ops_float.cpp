@@ -308,6 +308,10 @@ void min_max(Encoding& e) {
   if (is_half(t)) return encode_half(e, t);
   if (!plain(t)) return encode_integer_min_max(e, t, kMax);
   operands(e, t, 2);
+  if (t == Type::f64) {
+    e.out.run = &binary<double, MinMax<kMax, false>>;
+    return;
+  }
   const bool nan = e.take("NaN");
   if (e.take("xorsign")) {
     if (!e.take("abs")) e.fail(".abs is missing");

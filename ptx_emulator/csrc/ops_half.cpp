@@ -141,7 +141,7 @@ Handler handler(Type t) {
 
 template <class F, int kArity>
 Handler arithmetic(Encoding& e, Type t) {
-  e.take("rn");
+  if (!e.take("rn") && kArity == 3) e.fail(".rn is missing");
   const bool relu = kArity == 3 && e.take("relu"), sat = !is_bf16(t) && !relu && e.take("sat");
   return pick_format(e, t, [&]<class Format>(Format) {
     if (relu) return handler<Rounded<F, Format, Clamp::relu>, kArity>(t);

@@ -174,6 +174,8 @@ void mov(Encoding& e) {
   const Operand& d = e.operand(0);
   const Operand& a = e.operand(1);
   if (t == Type::pred) return encode_predicate_move(e);
+  const bool number = is_integer(t) || t == Type::f32 || t == Type::f64;
+  if ((!number && !is_untyped(t)) || bits_of(t) < 16) e.fail("not modelled for this type");
   if (d.kind == Operand::vector) return move_vector(e, t, false);
   if (a.kind == Operand::vector) return move_vector(e, t, true);
   if (a.kind == Operand::name && move_clock(e, t, a.word)) return;

@@ -141,15 +141,17 @@ def test_special_registers():
 
 @pytest.mark.parametrize("clock", ("clock64", "globaltimer"))
 def test_clocks_go_forward(clock):
+    """Never back, and a thread that waits for one comes to an end."""
     low = {"clock64": "clock", "globaltimer": "globaltimer_lo"}[clock]
     out = launch(
-        f"mov.u64 %d0, %{clock};\nmov.u32 %r0, %{low};\n"
-        f"mov.u32 %r1, %{low};\nmov.u64 %d3, %{clock};\n"
-        "cvt.u64.u32 %d1, %r0;\ncvt.u64.u32 %d2, %r1;\n"
+        f"mov.u64 %d0, %{clock};\nmov.u32 %r0, %{low};\ncvt.u64.u32 %d1, %r0;\n"
+        f"again:\nmov.u64 %d2, %{clock};\nsub.u64 %d3, %d2, %d0;\n"
+        "setp.lt.u64 %p0, %d3, 1000;\n@%p0 bra again;\n"
+        f"mov.u32 %r0, %{low};\ncvt.u64.u32 %d3, %r0;\n"
         + "".join(put(i, f"%d{i}") for i in range(4))
     )
     assert (np.diff(out[:, :4].astype(np.int64)) >= 0).all()
-    assert (out[:, 3] > out[:, 0]).all()
+    assert (out[:, 2] >= out[:, 0] + 1000).all()
 
 
 @pytest.mark.parametrize(

@@ -71,9 +71,12 @@ def setp_forms():
             hit = f(a, b)
             return combine(op, hit, c), combine(op, not hit, c)
 
-        yield Form(word, ("pred", "pred"), ins, both, f"$g {word} $d0|$d1, $a, $b{c};")
-        if words.startswith(("lt", "ne")):
+        half = t in ("f16", "bf16")
+        if not half:
+            yield Form(word, ("pred", "pred"), ins, both, f"$g {word} $d0|$d1, $a, $b{c};")
+        if half or words.startswith(("lt", "ne")):
             yield Form(word, ("pred",), ins, lambda *x, f=both: f(*x)[:1])
+        if not half and words.startswith(("lt", "ne")):
             yield Form(
                 word,
                 ("pred",),
@@ -89,7 +92,7 @@ def setp_forms():
                     lambda a, b, c, f=both: f(a, b, not c)[:1],
                     f"$g {word} $d0, $a, $b, !$c;",
                 )
-        if t in ("f16", "bf16"):
+        if half:
             x2 = t + "x2"
             word = f"setp.{words}.{x2}"
 
@@ -116,7 +119,7 @@ def set_forms():
     for words, t, f, boolean in comparisons():
         half = t in ("f16", "bf16")
         to_types = ["u16", "s16", "u32", "s32"] if half else ["u32", "s32", "f32", "f16", "bf16"]
-        for to in to_types + ([t] if half else []):
+        for to in to_types + {"f16": ["f16", "bf16"], "bf16": ["bf16"]}.get(t, []):
             if to == "bf16" and "ftz" in words:
                 continue
             ins = (t, t, "pred") if boolean else (t, t)

@@ -252,9 +252,11 @@ def approximate(word, t, arity, f):
 
 
 def quotient(a, b):
-    if b == 0 and a == a:
+    if a != a or b != b:
+        return math.nan
+    if b == 0:
         return math.nan if a == 0 else math.copysign(math.inf, a) * math.copysign(1, b)
-    return a / b if b == b else math.nan
+    return a / b
 
 
 def approximate_quotient(a, b):
