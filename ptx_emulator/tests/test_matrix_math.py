@@ -407,7 +407,7 @@ def test_speed():
         20000,
     )
     print(f"{rate:.0f} m64n64k16 per second")
-    assert rate > 150_000
+    assert rate > 60_000  # 300,000 on an idle core
 
 
 # mma.sync: (shape k, type) -> registers of A and B follow from 32-bit packing.
