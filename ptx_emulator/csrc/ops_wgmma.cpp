@@ -74,8 +74,7 @@ std::vector<const uint8_t*> find_chunks(Warp& w, uint64_t bits, int rows, bool m
                                      " lies outside the CTA's shared memory");
     // Sixteen bits of a word: the bytes are aligned.
     const uint64_t offset = at - shared.begin;
-    if ((~shared.written[offset / 64] >> offset % 64 & 0xffff) != 0)
-      never_written(w, at, 16, 0);
+    if ((~shared.written[offset / 64] >> offset % 64 & 0xffff) != 0) never_written(w, at, 16, 0);
     chunks[i] = shared.at(at);
   }
   return chunks;
