@@ -487,7 +487,7 @@ def test_mma_f64():
 
 @pytest.mark.parametrize("transposed", [False, True])
 def test_matrix_moves(transposed):
-    """ldmatrix: lane l holds elements 2 * (l % 4) and the next of row l / 4; .trans: of a column."""
+    """ldmatrix: lane l holds elements 2 * (l % 4) and the next of row l / 4; .trans: a column."""
     rng = np.random.default_rng(7)
     rows = rng.integers(0, 65536, (8, 8)).astype(np.uint16)
     lanes = np.zeros(LANES, np.uint32)
