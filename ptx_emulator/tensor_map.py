@@ -52,7 +52,8 @@ class TensorMap:
     """A tensor map of an array (numpy or CPU torch), to be passed to a kernel as an argument.
 
     `box` and what else has an entry for each dimension is in the driver's order, innermost first;
-    swizzle, interleave and L2 promotion are numbers of bytes. Size and strides (in bytes, without the innermost) are the array's own unless they are given.
+    swizzle, interleave and L2 promotion are numbers of bytes. Size and strides (in bytes, without
+    the innermost) are the array's own unless they are given.
     Arguments that the driver refuses raise a ValueError that names them.
     """
 

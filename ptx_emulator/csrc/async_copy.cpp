@@ -63,8 +63,8 @@ void Transfer::note_reads(Warp& w, const AsyncOperation& op, bool by_lane) const
 
 void Transfer::note_writes(Warp& w, const AsyncOperation& op, bool by_lane) const {
   for (const Piece& p : pieces)
-    w.machine->races->access(op, *p.target, p.target->begin + (p.to - p.target->data), p.bytes, true,
-                             reduction.has_value(), by_lane ? Mask{1} << p.lane : 0);
+    w.machine->races->access(op, *p.target, p.target->begin + (p.to - p.target->data), p.bytes,
+                             true, reduction.has_value(), by_lane ? Mask{1} << p.lane : 0);
 }
 
 AsyncOperation operation_of(Warp& w, Mask lanes) {
@@ -89,9 +89,9 @@ void issue_to_barrier(Warp& w, int lane, const char* what, std::shared_ptr<Trans
             [&w, lane, transfer = std::move(transfer), barrier, bytes, phase = b.phase] {
               Mbarrier& there = mbarrier_at(w, barrier, lane);
               if (there.phase != phase && w.clock)
-                throw Fault(Fault::race,
-                            "the phase in which it was issued, " + std::to_string(phase) +
-                                ", is over, without its bytes: " + there.describe());
+                throw Fault(Fault::race, "the phase in which it was issued, " +
+                                             std::to_string(phase) +
+                                             ", is over, without its bytes: " + there.describe());
               transfer->land();
               complete_tx(w, there, bytes, lane);
             });

@@ -23,7 +23,7 @@ struct Transfer {
   Fill fill = Fill::zero;
   OnLoad on_load = OnLoad::nothing;
   std::optional<Reduction> reduction;
-  Type type = Type::none;  // of the reduction
+  Type type = Type::none;     // of the reduction
   std::vector<uint8_t> data;  // a source that is in no block
 
   // Checks that `bytes` bytes from `from` (0: filled) to `to` may be copied, and adds them. The

@@ -316,11 +316,13 @@ Ref Decoder::constant(uint64_t bits, int bytes) {
   return it->second;
 }
 
-void Decoder::add_registers(const Operand& o, std::vector<Ref>& out) const {
+void Decoder::add_registers(const Operand& o, std::vector<Ref>& out) {
   for (const Operand& item : o.items) add_registers(item, out);
   if (o.kind != Operand::name && o.kind != Operand::address) return;
   const Symbol* s = o.word.empty() ? nullptr : find(o.word);
-  if (s && s->kind == Symbol::reg && s->type != Type::pred) out.push_back(s->ref);
+  if (!s || s->kind != Symbol::reg || s->type == Type::pred) return;
+  out.push_back(s->ref);
+  program_.register_names.try_emplace(s->ref, o.word);
 }
 
 uint32_t Decoder::emit(const Statement& s, const Instr& instr) {

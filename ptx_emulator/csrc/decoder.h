@@ -76,7 +76,7 @@ class Decoder {
   void instruction(const Statement& s);
   void call(const Statement& s);
   void copy_argument(const Statement& s, const Symbol& from, const Symbol& to, uint64_t bytes);
-  void add_registers(const Operand& o, std::vector<Ref>& out) const;
+  void add_registers(const Operand& o, std::vector<Ref>& out);
   uint32_t emit(const Statement& s, const Instr& instr);
   void resolve_labels();
   uint64_t in_shared(const Variable& v);

@@ -98,9 +98,9 @@ class AddressCode {
   uint64_t offset_, window_;
 };
 
-// Runs the action when mode and seed have it, for an instruction that is running. It needs the shared
-// memory of a CTA: that this has exited before is a Fault, or drops what nobody can see. Faults name
-// the instruction.
+// Runs the action when mode and seed have it, for an instruction that is running. It needs the
+// shared memory of a CTA: that this has exited before is a Fault, or drops what nobody can see.
+// Faults name the instruction.
 enum class AtExit : uint8_t { fault, drop };
 void run_later(Warp& w, uint32_t pc, int lane, const char* what, const Cta& needed,
                std::function<void()> action, AtExit at_exit = AtExit::fault);

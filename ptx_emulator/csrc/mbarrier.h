@@ -23,8 +23,8 @@ struct Mbarrier {
   int64_t tx = 0;                     // bytes; negative if they came before they were expected
   uint64_t phase = 0;                 // completed phases
   std::vector<Warp*> waiters;
-  // For races: the copies that complete here, in phases of their own count; who initialised it; what
-  // who arrived knows, in this phase and in those before.
+  // For races: the copies that complete here, in phases of their own count; who initialised it;
+  // what who arrived knows, in this phase and in those before.
   Agent agent = 0;
   uint32_t first_time = 0;
   Published initialised;

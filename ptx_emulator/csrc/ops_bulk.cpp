@@ -169,7 +169,8 @@ void encode_bulk(Encoding& e) {
 }
 
 void encode_reduce_bulk(Encoding& e) {
-  if (!e.take("reduce") || !e.take("async") || !e.take("bulk")) e.fail("only cp.reduce.async.bulk is known");
+  if (!e.take("reduce") || !e.take("async") || !e.take("bulk"))
+    e.fail("only cp.reduce.async.bulk is known");
   e.take("tensor") ? encode_tensor(e, TensorCopy::reduce) : encode_plain(e, true);
 }
 

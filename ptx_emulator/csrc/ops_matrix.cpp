@@ -14,8 +14,8 @@ Mask address_lanes(const Instr& in) {
   return in.small == 4 ? kAllLanes : (Mask{1} << (8 * in.small)) - 1;
 }
 
-// Calls move(row, bytes in shared memory) for the rows. All lanes take part in each row's access, so
-// each of them must know of what came before.
+// Calls move(row, bytes in shared memory) for the rows. All lanes take part in each row's access,
+// so each of them must know of what came before.
 template <class Move>
 void access_rows(Warp& w, const Instr& in, Mask mask, bool writes, Move move) {
   Access a;
@@ -60,8 +60,7 @@ Flow store_matrix(Warp& w, const Instr& in, Mask mask) {
   if (!gather_warp(w, mask)) return Flow::regroup;
   uint8_t rows[kLanes][16];
   const Ref* refs = program_of(w).refs.data() + in.more;
-  for (int m = 0; m < in.small; ++m)
-    lanes_to_rows(w.in<uint32_t>(refs[m]), in.extra, rows + 8 * m);
+  for (int m = 0; m < in.small; ++m) lanes_to_rows(w.in<uint32_t>(refs[m]), in.extra, rows + 8 * m);
   access_rows(w, in, mask, true, [&](int l, uint8_t* bytes) { std::memcpy(bytes, rows[l], 16); });
   w.machine->progress();
   return Flow::next;

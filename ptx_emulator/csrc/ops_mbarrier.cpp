@@ -123,8 +123,9 @@ Flow wait(Warp& w, const Instr& in, Mask mask) {
   // A try_wait may also give up; nobody may count on its waiting. In late mode it does so first.
   uint32_t& gave_up = engines_of(w).gave_up_at;
   const Mode mode = w.machine->options.mode;
-  const bool gives_up = mode == Mode::late ? gave_up != w.pc
-                                           : mode == Mode::random && w.machine->random.below(8) == 0;
+  const bool gives_up = mode == Mode::late
+                            ? gave_up != w.pc
+                            : mode == Mode::random && w.machine->random.below(8) == 0;
   gave_up = !complete && gives_up ? w.pc : ~0u;
   if (!complete && (in.small & 2) && one && !gives_up) {
     if (std::find(b->waiters.begin(), b->waiters.end(), &w) == b->waiters.end())
@@ -135,8 +136,7 @@ Flow wait(Warp& w, const Instr& in, Mask mask) {
     if (one)
       observe(w, *b, complete);
     else
-      for_each_lane(complete,
-                    [&](int l) { observe(w, mbarrier_at(w, a.at[l], l), Mask{1} << l); });
+      for_each_lane(complete, [&](int l) { observe(w, mbarrier_at(w, a.at[l], l), Mask{1} << l); });
   }
   write_pred(w.pred(in.d), mask, complete);
   return Flow::next;

@@ -25,16 +25,6 @@ Code code_of(const Instr& in) {
   return c;
 }
 
-WgmmaState& state_of(Warp& w) {
-  auto& state = engines_of(w).wgmma;
-  if (!state) {
-    state = std::make_unique<WgmmaState>();
-    state->uses.resize(w.register_bytes / 64 + 2);
-    state->shadow = std::make_unique<uint8_t[]>(w.register_bytes + 128);
-  }
-  return *state;
-}
-
 Warpgroup& warpgroup_of(Warp& w) {
   auto& all = engines_of(*w.cta).warpgroups;
   const size_t index = static_cast<size_t>(w.index) / kWarps;
@@ -74,8 +64,7 @@ std::vector<const uint8_t*> find_chunks(Warp& w, uint64_t bits, int rows, bool m
                                      " lies outside the CTA's shared memory");
     // Sixteen bits of a word: the bytes are aligned.
     const uint64_t offset = at - shared.begin;
-    if ((~shared.written[offset / 64] >> offset % 64 & 0xffff) != 0)
-      never_written(w, at, 16, 0);
+    if ((~shared.written[offset / 64] >> offset % 64 & 0xffff) != 0) never_written(w, at, 16, 0);
     chunks[i] = shared.at(at);
   }
   return chunks;
@@ -129,7 +118,7 @@ void run_front(Cta& cta, int first_warp, Warpgroup& group) {
   for (int i = 0; i < kWarps; ++i) {
     Warp& w = *cta.warps[first_warp + i];
     const Ref* refs = program_of(w).refs.data() + front.instr->more;
-    uint8_t* registers = is_eager(w) ? w.base[0] : state_of(w).shadow.get();
+    uint8_t* registers = is_eager(w) ? w.base[0] : wgmma_state_of(w).shadow.get();
     for (int r = 0; r < d_count; ++r) d[i][r] = reinterpret_cast<uint32_t*>(registers + refs[r]);
     for (int r = 0; r < a_count; ++r) a[i][r] = w.in<uint32_t>(refs[d_count + r]);
     operands.d[i] = d[i];
@@ -150,37 +139,6 @@ void schedule(Warp& w, Warpgroup& group) {
       if (!is_eager(w)) schedule(w, group);
     });
   }
-}
-
-[[noreturn]] void register_fault(const Warp& w, Ref ref, const std::string& what) {
-  (void)w;
-  throw Fault(Fault::race, "a register of the wgmma (at " + std::to_string(ref) + ") " + what);
-}
-
-// The rules of wgmma.fence for one register of an operation about to be issued.
-void check_register(Warp& w, WgmmaState& s, Ref ref, bool accumulator, uint32_t shape) {
-  RegisterUse& use = s.uses[ref / 64];
-  const bool held = use.held_until > s.settled;
-  if (held && use.accumulator != accumulator)
-    register_fault(w, ref, "is in use by an earlier wgmma that has not been waited for");
-  if (use.touched == s.interval)
-    register_fault(w, ref, "was used since the last wgmma.fence: a wgmma.fence is missing");
-  if (accumulator && use.accumulator && use.shape != shape && use.shape_interval == s.interval)
-    register_fault(w, ref, "accumulated another shape since the last wgmma.fence");
-}
-
-void hold_register(Warp& w, WgmmaState& s, Ref ref, bool accumulator, uint32_t shape) {
-  RegisterUse& use = s.uses[ref / 64];
-  const bool held = use.held_until > s.settled;
-  use.held_until = s.issued + 1;
-  use.accumulator = accumulator;
-  use.shape = shape;
-  use.shape_interval = s.interval;
-  if (!accumulator || held || is_eager(w)) return;
-  uint8_t* bytes = w.out<uint8_t>(ref);
-  std::memcpy(s.shadow.get() + ref, bytes, 4 * kLanes);
-  std::memset(bytes, 0xff, 4 * kLanes);
-  s.held.push_back(ref);
 }
 
 Flow multiply_async(Warp& w, const Instr& in, Mask mask) {
@@ -208,7 +166,7 @@ Flow multiply_async(Warp& w, const Instr& in, Mask mask) {
   if (in.a != kNoRef) next.descriptor_a = uniform(w, in.a, "a matrix descriptor");
   next.descriptor_b = uniform(w, in.b, "a matrix descriptor");
 
-  WgmmaState& s = state_of(w);
+  WgmmaState& s = wgmma_state_of(w);
   const Ref* refs = program_of(w).refs.data() + in.more;
   const int d_count = accumulator_registers(next.op);
   const uint32_t shape = uint32_t{code.n} << 8 | code.k;
@@ -251,7 +209,7 @@ Flow multiply_async(Warp& w, const Instr& in, Mask mask) {
 Flow fence(Warp& w, const Instr&, Mask mask) {
   if (!gather_warp(w, mask)) return Flow::regroup;
   check_warpgroup(w);
-  WgmmaState& s = state_of(w);
+  WgmmaState& s = wgmma_state_of(w);
   ++s.interval;
   s.fenced = true;
   return Flow::next;
@@ -260,7 +218,7 @@ Flow fence(Warp& w, const Instr&, Mask mask) {
 Flow commit(Warp& w, const Instr&, Mask mask) {
   if (!gather_warp(w, mask)) return Flow::regroup;
   check_warpgroup(w);
-  WgmmaState& s = state_of(w);
+  WgmmaState& s = wgmma_state_of(w);
   s.group_ends.push_back(s.issued);
   return Flow::next;
 }
@@ -269,7 +227,7 @@ Flow commit(Warp& w, const Instr&, Mask mask) {
 Flow wait(Warp& w, const Instr& in, Mask mask) {
   if (!gather_warp(w, mask)) return Flow::regroup;
   check_warpgroup(w);
-  WgmmaState& s = state_of(w);
+  WgmmaState& s = wgmma_state_of(w);
   const size_t groups = s.group_ends.size(), left = static_cast<size_t>(in.imm);
   if (groups <= left) return Flow::next;
   const uint64_t target = s.group_ends[groups - left - 1];
@@ -280,11 +238,7 @@ Flow wait(Warp& w, const Instr& in, Mask mask) {
     // A group is the warpgroup's, so a warp that has waited for it has waited for all four warps'
     // part; pipelines rely on that and let one thread of a warpgroup release a stage.
     w.machine->races->observe(w, kAllLanes, warpgroup_of(w).agent, static_cast<uint32_t>(target));
-  std::erase_if(s.held, [&](Ref ref) {
-    if (s.uses[ref / 64].held_until > s.settled) return false;
-    std::memcpy(w.out<uint8_t>(ref), s.shadow.get() + ref, 4 * kLanes);
-    return true;
-  });
+  release_registers(w, s);
   return Flow::next;
 }
 
@@ -423,18 +377,6 @@ void mark_matrix_registers(Program& program) {
     if (program.code[pc].run == multiply_async) continue;
     for (Ref ref : program.operands[pc])
       if (ref / 64 < used.size() && used[ref / 64]) program.code[pc].watched = true;
-  }
-}
-
-void note_matrix_registers(Warp& w, const Instr& in) {
-  if (!w.machine->options.races) return;
-  WgmmaState& s = state_of(w);
-  const auto pc = static_cast<size_t>(&in - program_of(w).code.data());
-  for (Ref ref : program_of(w).operands[pc]) {
-    RegisterUse& use = s.uses[ref / 64];
-    use.touched = s.interval;
-    if (use.held_until > s.settled)
-      register_fault(w, ref, "is used before the wgmma has been waited for");
   }
 }
 

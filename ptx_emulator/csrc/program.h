@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "ast.h"
@@ -95,6 +96,7 @@ struct Program {
   std::vector<InstrInfo> info;
   std::vector<Ref> refs;
   std::vector<std::vector<Ref>> operands;  // the registers of each instruction
+  std::unordered_map<Ref, std::string_view> register_names;
   std::vector<std::vector<uint32_t>> branch_tables;
   std::vector<Kernel> kernels;
   std::vector<uint8_t> constants;  // 32 lanes each; aligned by Program::constant_base

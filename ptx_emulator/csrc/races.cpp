@@ -249,14 +249,23 @@ void Races::fence(Warp& w, Mask lanes, Scope scope) {
 
 // -- Accesses
 
+const Races::Mechanism& Races::mechanism(Agent agent) const {
+  const uint32_t cluster = cluster_of(agent);
+  if (!last_ || last_cluster_ != cluster) {
+    last_ = &clusters_.at(cluster);
+    last_cluster_ = cluster;
+  }
+  return last_->mechanisms[local_of(agent) - warps_per_cluster_];
+}
+
 Proxy Races::proxy_of(Agent agent) const {
   if (is_warp(agent)) return Proxy::generic;
-  return clusters_.at(cluster_of(agent)).mechanisms[local_of(agent) - warps_per_cluster_].proxy;
+  return mechanism(agent).proxy;
 }
 
 uint32_t Races::rank_of(Agent agent) const {
   if (is_warp(agent)) return local_of(agent) / warps_per_cta_;
-  return clusters_.at(cluster_of(agent)).mechanisms[local_of(agent) - warps_per_cluster_].rank;
+  return mechanism(agent).rank;
 }
 
 bool Races::both_strong(const Entry& a, const Entry& b) const {

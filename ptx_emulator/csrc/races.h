@@ -109,6 +109,7 @@ class Races {
   void report(const Block& block, uint64_t address, const Entry& earlier, const Entry& later,
               bool only_proxy);
   std::string describe(const Entry& e, Mask lanes) const;
+  const Mechanism& mechanism(Agent agent) const;
   Proxy proxy_of(Agent agent) const;
   uint32_t rank_of(Agent agent) const;
   bool is_warp(Agent agent) const { return local_of(agent) < warps_per_cluster_; }
@@ -128,6 +129,8 @@ class Races {
   uint32_t next_victim_ = 0;
   Locations locations_;  // in global memory
   std::unordered_map<uint32_t, OfCluster> clusters_;
+  mutable const OfCluster* last_ = nullptr;  // that mechanism() looked at
+  mutable uint32_t last_cluster_ = 0;
   std::vector<Conflict> conflicts_;
   std::set<std::string> notes_;
   std::set<std::pair<uint32_t, uint32_t>> reported_;  // pairs of pcs

@@ -56,6 +56,15 @@ struct WgmmaState {
   std::unique_ptr<uint8_t[]> shadow;
 };
 
+WgmmaState& wgmma_state_of(Warp& w);
+
+// The rules of wgmma.fence, for a register of an operation that is about to be issued.
+void check_register(const Warp& w, const WgmmaState& s, Ref ref, bool accumulator, uint32_t shape);
+// The operation takes the register; accumulators are poisoned. Those that are settled get their
+// values.
+void hold_register(Warp& w, WgmmaState& s, Ref ref, bool accumulator, uint32_t shape);
+void release_registers(Warp& w, WgmmaState& s);
+
 // The registers of each instruction that wgmma also uses: marks instructions as watched.
 void mark_matrix_registers(Program& program);
 

@@ -110,7 +110,13 @@ def test_cp_async_waits_for_own_copies_only():
     """Others' copies need a barrier behind the wait."""
     body = (
         PLACES
-        + "cp.async.cg.shared.global [%r2], [%rd10], 16;\ncp.async.wait_all;\n{}\nxor.b32 %r2, %r1, 32;\nshl.b32 %r2, %r2, 4;\nadd.u32 %r2, %r2, %r3;\n"
+        + """cp.async.cg.shared.global [%r2], [%rd10], 16;
+cp.async.wait_all;
+{}
+xor.b32 %r2, %r1, 32;
+shl.b32 %r2, %r2, 4;
+add.u32 %r2, %r2, %r3;
+"""
         + LOAD_BACK
     )
     args = [data(1024), aligned(1024, np.uint8)]
@@ -143,8 +149,9 @@ def bulk_load(size=512, expected=None, before="", after=""):
         + before
         + only_thread(
             0,
-            f"""mbarrier.arrive.expect_tx.shared::cta.b64 _, [bar], {size if expected is None else expected};
-cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r3], [%rd1], {size}, [bar];""",
+            f"""mbarrier.arrive.expect_tx.shared::cta.b64 _, [bar], {expected or size};
+cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes
+    [%r3], [%rd1], {size}, [bar];""",
         )
         + after
     )
@@ -188,7 +195,7 @@ def test_overwriting_what_was_stored_to_needs_a_proxy_fence(mode, seed, fence):
         launch(body, "u64 in, u64 out", args, mode, seed)
         np.testing.assert_array_equal(args[1], args[0])
     else:
-        with pytest.raises(ptx_emulator.Race, match="fence.proxy.async"):
+        with pytest.raises(ptx_emulator.Race, match=r"fence\.proxy\.async"):
             launch(body, "u64 in, u64 out", args, mode, seed)
 
 
@@ -290,7 +297,7 @@ CLUSTER_SYNC = "barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;\n
 @pytest.mark.parametrize("mode,seed", MODES)
 @pytest.mark.parametrize("mask", [1, 2, 3])
 def test_multicast(mode, seed, mask):
-    """Rank 0 sends to the CTAs of the mask; each waits on its own barrier and copies to its output."""
+    """Rank 0 sends to the CTAs of the mask; each waits on its own barrier and copies it out."""
     given, out = data(), aligned((2, 512), np.uint8)
     body = (
         PLACES
@@ -313,8 +320,8 @@ fence.mbarrier_init.release.cluster;
         + CLUSTER_SYNC
         + only_thread(
             0,
-            "@%p6 cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster"
-            " [%r3], [%rd1], 512, [bar], %h1;",
+            "@%p6 cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes"
+            ".multicast::cluster [%r3], [%rd1], 512, [bar], %h1;",
         )
         + "@!%p5 bra END;\n"
         + wait("bar", 0)
@@ -361,7 +368,8 @@ bar.sync 0;
 mapa.shared::cluster.u32 %r25, %r3, 1;
 """ + only_thread(
         0,
-        "cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [%r25], [%r3], 512, [%r24];",
+        "cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes "
+        "[%r25], [%r3], 512, [%r24];",
     )
     given, out = data(), aligned(512, np.uint8)
     launch(remote(copy), "u64 in, u64 out", [given, out], mode, seed, grid=2, cluster=2)
@@ -379,7 +387,7 @@ st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.u32 [%r25], {%r4, %r5, 
 
 
 def test_late_copies_outlive_no_cta():
-    """A CTA that exits while a copy may still read its shared memory: a race, but the copy is made."""
+    """A CTA exits while a copy may still read its shared memory: a race, but the copy is made."""
     given, out = data(), aligned(512, np.uint8)
     with pytest.raises(ptx_emulator.Race, match="exits before"):
         launch(store_back(BULK_STORE, waits=""), "u64 in, u64 out", [given, out], "late")

@@ -91,7 +91,10 @@ def test_matrix_loads_of_other_architectures(text):
 
 
 def test_rows_must_be_aligned():
-    body = "mov.u32 %r3, box;\nadd.u32 %r3, %r3, 8;\nldmatrix.sync.aligned.m8n8.x1.shared.b16 {%r1}, [%r3];"
+    body = """mov.u32 %r3, box;
+add.u32 %r3, %r3, 8;
+ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%r1}, [%r3];
+"""
     with pytest.raises(ptx_emulator.MemoryFault, match="multiple of 16"):
         module(body, "", SHARED).launch("k", 1, 32, [])
 
@@ -131,7 +134,8 @@ def test_mma(shape, d, kind, k):
     ra_names = ", ".join(f"%r{10 + i}" for i in range(a_count))
     rb_names = ", ".join(f"%r{20 + i}" for i in range(a_count // 2))
     rd_names = ", ".join(f"{prefix}{30 + i}" for i in range(4))
-    body += f"mma.sync.aligned.{shape}.row.col.{d}.{kind}.{kind}.{d} {{{rd_names}}}, {{{ra_names}}}, {{{rb_names}}}, {{{rd_names}}};\n"
+    body += f"mma.sync.aligned.{shape}.row.col.{d}.{kind}.{kind}.{d} "
+    body += ", ".join(f"{{{names}}}" for names in (rd_names, ra_names, rb_names, rd_names)) + ";\n"
     for i in range(4):
         body += f"st.global.{d} [%rd11+{128 * i}], {prefix}{30 + i};\n"
     module(body, "u64 in, u64 out", SHARED).launch("k", 1, 32, [given, out])

@@ -166,7 +166,8 @@ FAULTS = {
     "bytes": ("2^20", "mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [bar], 1048576;"),
     "old state": (
         "neither",
-        "mbarrier.arrive.shared::cta.b64 %rd5, [bar], 64;\nmbarrier.arrive.shared::cta.b64 %rd6, [bar], 64;\n"
+        "mbarrier.arrive.shared::cta.b64 %rd5, [bar], 64;\n"
+        "mbarrier.arrive.shared::cta.b64 %rd6, [bar], 64;\n"
         "mbarrier.test_wait.shared::cta.b64 %p1, [bar], %rd5;",
     ),
 }
@@ -218,7 +219,11 @@ setp.ne.u32 %p3, %r7, 0;
 @%p3 bra END;
 """
         + wait("bar", 0)
-        + "st.global.u32 [%rd1], 5;\nEND:\nbarrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;\n"
+        + """st.global.u32 [%rd1], 5;
+END:
+barrier.cluster.arrive.aligned;
+barrier.cluster.wait.aligned;
+"""
     )
     out = np.zeros(1, np.uint32)
     for mode, seed in MODES:

@@ -48,7 +48,8 @@ def load_text(rank, coordinates, expected):
         + only_thread(
             0,
             f"""mbarrier.arrive.expect_tx.shared::cta.b64 _, [bar], {expected};
-cp.async.bulk.tensor.{rank}d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%r3], [%rd20, {{{places}}}], [bar];""",
+cp.async.bulk.tensor.{rank}d.shared::cluster.global.tile.mbarrier::complete_tx::bytes
+    [%r3], [%rd20, {{{places}}}], [bar];""",
         )
         + wait("bar", 0)
         + DUMP
@@ -58,14 +59,14 @@ cp.async.bulk.tensor.{rank}d.shared::cluster.global.tile.mbarrier::complete_tx::
 def box_of(array, box, coordinates, steps=None, fill=0):
     """The box, outermost dimension first, out-of-bounds elements filled."""
     steps = steps or [1] * array.ndim
-    counts = [box[0]] + [-(-b // s) for b, s in zip(box[1:], steps[1:])]
+    counts = [box[0]] + [-(-b // s) for b, s in zip(box[1:], steps[1:], strict=False)]
     out = np.full(counts[::-1], fill, array.dtype)
     for index in itertools.product(*(range(n) for n in counts[::-1])):
         at = [
             c + i * (s if d else 1)
-            for d, (c, i, s) in enumerate(zip(coordinates, index[::-1], steps))
+            for d, (c, i, s) in enumerate(zip(coordinates, index[::-1], steps, strict=False))
         ]
-        if all(0 <= a < n for a, n in zip(at, array.shape[::-1])):
+        if all(0 <= a < n for a, n in zip(at, array.shape[::-1], strict=False)):
             out[index] = array[tuple(at[::-1])]
     return out
 
@@ -211,7 +212,8 @@ def test_reduction(op):
     raw = aligned(4096, np.uint8)
     raw[:2048] = tile.ravel().view(np.uint8)
     before = out.copy()
-    copy = f"cp.reduce.async.bulk.tensor.2d.global.shared::cta.{op}.tile.bulk_group [%rd20, {{{{{{places}}}}}}], [%r3];"
+    copy = f"cp.reduce.async.bulk.tensor.2d.global.shared::cta.{op}.tile.bulk_group "
+    copy += "[%rd20, {{{places}}}], [%r3];"
     text = store_text(2, (16, 8), copy)
     module(text, f"{MAP}, u64 in", SHARED).launch("k", 1, 32, [TensorMap(out, (32, 16)), raw])
     expected = before.copy()
@@ -290,13 +292,15 @@ bar.warp.sync 0xffffffff;
             + replaces,
         )
         + """bar.warp.sync 0xffffffff;
-tensormap.cp_fenceproxy.global.shared::cta.tensormap::generic.release.gpu.sync.aligned [%rd2], [desc], 128;
+tensormap.cp_fenceproxy.global.shared::cta.tensormap::generic.release.gpu.sync.aligned
+    [%rd2], [desc], 128;
 fence.proxy.tensormap::generic.acquire.gpu [%rd2], 128;
 """
         + only_thread(
             0,
             """mbarrier.arrive.expect_tx.shared::cta.b64 _, [bar], 1024;
-cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%r3], [%rd2, {0, 4}], [bar];""",
+cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes
+    [%r3], [%rd2, {0, 4}], [bar];""",
         )
         + wait("bar", 0)
         + DUMP

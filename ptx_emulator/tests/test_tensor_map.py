@@ -27,7 +27,7 @@ TYPES = [
     "16U4_ALIGN16B",
     "16U6_ALIGN16B",
 ]
-SIZES = dict(zip(TYPES, [1, 2, 4, 4, 8, 8, 2, 4, 8, 2, 4, 4, 4]))
+SIZES = dict(zip(TYPES, [1, 2, 4, 4, 8, 8, 2, 4, 8, 2, 4, 4, 4], strict=False))
 SPANS = [16, 32, 64, 128]
 
 
@@ -61,7 +61,7 @@ def arguments(
 ):
     a = Arguments(TYPES.index(kind) if isinstance(kind, str) else kind, len(dims), address)
     for field, values in zip(
-        ("dims", "strides", "box", "element_strides"), (dims, strides, box, steps)
+        ("dims", "strides", "box", "element_strides"), (dims, strides, box, steps), strict=False
     ):
         getattr(a, field)[: len(values)] = list(values)
     a.interleave, a.swizzle, a.l2_promotion, a.oob_fill = interleave, swizzle, promotion, fill
@@ -200,16 +200,19 @@ def expected_bytes(kind, address, dims, strides, box, steps, swizzle, coordinate
     """{shared byte: global byte, or None if out of bounds}, element by element."""
     size, span = SIZES[kind], SPANS[swizzle]
     pitch = span if swizzle else box[0] * size
-    counts = [box[0]] + [-(-b // s) for b, s in zip(box[1:], steps[1:])]
+    counts = [box[0]] + [-(-b // s) for b, s in zip(box[1:], steps[1:], strict=False)]
     out = {}
     for index in itertools.product(*(range(n) for n in reversed(counts))):
         index = index[::-1]
-        at = [c + i * (s if d else 1) for d, (c, i, s) in enumerate(zip(coordinates, index, steps))]
-        inside = all(0 <= a < n for a, n in zip(at, dims))
+        at = [
+            c + i * (s if d else 1)
+            for d, (c, i, s) in enumerate(zip(coordinates, index, steps, strict=False))
+        ]
+        inside = all(0 <= a < n for a, n in zip(at, dims, strict=False))
         row, scale = 0, 1
-        for i, n in zip(index[1:], counts[1:]):
+        for i, n in zip(index[1:], counts[1:], strict=False):
             row, scale = row + i * scale, scale * n
-        source = address + at[0] * size + sum(a * s for a, s in zip(at[1:], strides))
+        source = address + at[0] * size + sum(a * s for a, s in zip(at[1:], strides, strict=False))
         target = shared + row * pitch + index[0] * size
         # The figures of the swizzles: the chunk of 16 bytes is xored with the number of the row of
         # 128 bytes, modulo the chunks of a span.

@@ -309,7 +309,7 @@ def test_coarse_fp8_is_an_option():
 
 
 def test_speed():
-    """A loop bound by wgmma, all checks on, late and random: at least 100,000 m64n64k16 a second."""
+    """A loop bound by wgmma, all checks on: 100,000 m64n64k16 a second and more."""
     p = Problem(64)
     rounds = 500
     loop = (
