@@ -2,38 +2,18 @@
 
 import ctypes
 import functools
-import hashlib
-import pathlib
-import subprocess
 
 import numpy as np
 import torch
 
+from ptx_emulator import _build
+
 LANES = 32
-SOURCES = [
-    "tensor_map",
-    "matrix_math",
-    "wgmma_layout",
-    "matrix_moves",
-    "types",
-    "formats",
-    "test_hooks",
-]
 
 
 @functools.cache
 def library() -> ctypes.CDLL:
-    csrc = pathlib.Path(__file__).parents[1] / "csrc"
-    text = b"".join(p.read_bytes() for p in sorted(csrc.glob("*.[ch]*")))
-    out = (
-        csrc.parents[1] / "build/ptx_emulator" / f"hooks_{hashlib.sha256(text).hexdigest()[:16]}.so"
-    )
-    if not out.exists():
-        out.parent.mkdir(parents=True, exist_ok=True)
-        flags = ["-std=c++20", "-O3", "-march=native", "-ffp-contract=off", "-fPIC", "-shared"]
-        files = [str(csrc / f"{s}.cpp") for s in SOURCES]
-        subprocess.run(["g++", *flags, *files, "-o", str(out)], check=True)
-    lib = ctypes.CDLL(str(out))
+    lib = ctypes.CDLL(str(_build.library()))
     lib.ptx_test_wgmma_rate.restype = ctypes.c_double
     return lib
 

@@ -26,7 +26,9 @@ COUNT = """
 @pytest.mark.parametrize("ctas", [2, 20, 132])
 def test_a_grid_barrier_gets_all_ctas_resident(ctas):
     y = np.zeros(1, np.uint32)
-    module = Module(kernel("ld.param.u64 %rd0, [a0]; mov.u32 %r0, %tid.x;" + COUNT, ".param .u64 a0"))
+    module = Module(
+        kernel("ld.param.u64 %rd0, [a0]; mov.u32 %r0, %tid.x;" + COUNT, ".param .u64 a0")
+    )
     assert module.launch("k", ctas, 64, [y]).stats["max_resident"] == ctas
     assert y[0] == ctas
 
