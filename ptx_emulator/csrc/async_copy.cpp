@@ -75,11 +75,17 @@ AsyncOperation operation_of(Warp& w, Mask lanes) {
 }
 
 void issue_to_barrier(Warp& w, int lane, const char* what, std::shared_ptr<Transfer> transfer,
-                      uint64_t barrier, uint32_t bytes) {
-  const Mbarrier& b = use_mbarrier(w, barrier, lane);
+                      uint64_t barrier, uint32_t bytes, Proxy proxy) {
+  Mbarrier& b = use_mbarrier(w, barrier, lane);
   if (w.clock) {
     AsyncOperation op = operation_of(w, Mask{1} << lane);
     op.agent = b.agent;
+    if (proxy == Proxy::generic) {
+      if (!b.store_agent)
+        b.store_agent = w.machine->races->new_agent(owner_of(w, barrier),
+                                                    "asynchronous stores of an mbarrier", proxy);
+      op.agent = b.store_agent;
+    }
     op.time = b.time();
     transfer->note_reads(w, op, false);
     transfer->note_writes(w, op, false);

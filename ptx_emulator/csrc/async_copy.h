@@ -49,7 +49,7 @@ AsyncOperation operation_of(Warp& w, Mask lanes);
 
 // The transfer lands later and reports to an mbarrier.
 void issue_to_barrier(Warp& w, int lane, const char* what, std::shared_ptr<Transfer> transfer,
-                      uint64_t barrier, uint32_t bytes);
+                      uint64_t barrier, uint32_t bytes, Proxy proxy = Proxy::async);
 
 void encode_bulk(Encoding& e);         // cp.async.bulk...
 void encode_reduce_bulk(Encoding& e);  // cp.reduce.async.bulk...

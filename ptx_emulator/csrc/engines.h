@@ -24,7 +24,7 @@ struct WgmmaState;
 struct CtaEngines : Attachment {
   std::unordered_map<uint32_t, Mbarrier> mbarriers;  // by offset in the CTA's window
   struct MbarrierAgent {
-    Agent agent = 0;
+    Agent agent = 0, store_agent = 0;
     uint32_t time = 0;
   };
   std::unordered_map<uint32_t, MbarrierAgent> mbarrier_agents;

@@ -117,6 +117,7 @@ void init_mbarrier(Warp& w, uint64_t address, uint32_t count, int lane) {
     const auto [known, fresh] = agents.try_emplace(offset_of(address));
     if (fresh) known->second.agent = races.new_agent(cta, "copies of an mbarrier", Proxy::async);
     b.agent = known->second.agent;
+    b.store_agent = known->second.store_agent;
     b.first_time = known->second.time;
     b.initialised = races.publish(w, Mask{1} << lane);
   }
@@ -130,7 +131,11 @@ void invalidate_mbarrier(Warp& w, uint64_t address, int lane) {
   if (!b.waiters.empty())
     throw Fault(Fault::memory, b.describe() + " is invalidated while threads wait for it", lane);
   Cta& cta = owner_of(w, address);
-  if (w.clock) engines_of(cta).mbarrier_agents[offset_of(address)].time = b.time();
+  if (w.clock) {
+    auto& known = engines_of(cta).mbarrier_agents[offset_of(address)];
+    known.time = b.time();
+    known.store_agent = b.store_agent;
+  }
   engines_of(cta).mbarriers.erase(offset_of(address));
   std::memset(cta.shared.at(address), 0xff, 8);
 }
@@ -143,6 +148,7 @@ void observe(Warp& w, const Mbarrier& b, Mask lanes) {
   if (!w.clock || !lanes) return;
   w.machine->races->observe(w, lanes, b.released);
   w.machine->races->observe(w, lanes, b.agent, b.time() - 1);
+  if (b.store_agent) w.machine->races->observe(w, lanes, b.store_agent, b.time() - 1);
 }
 
 void expect_tx(Warp& w, Mbarrier& b, int64_t bytes, int lane) {

@@ -25,7 +25,7 @@ struct Mbarrier {
   std::vector<Warp*> waiters;
   // For races: the copies that complete here, in phases of their own count; who initialised it;
   // what who arrived knows, in this phase and in those before.
-  Agent agent = 0;
+  Agent agent = 0, store_agent = 0;  // of copies; of st.async and red.async, once there are any
   uint32_t first_time = 0;
   Published initialised;
   Knowledge arriving, released;

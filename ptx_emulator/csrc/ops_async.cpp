@@ -225,7 +225,8 @@ Flow store_async(Warp& w, const Instr& in, Mask mask) {
     transfer->add(w, l, at, 0, bytes);
     transfer->pieces.back().from = data.data();
     transfer->data = std::move(data);
-    issue_to_barrier(w, l, "an asynchronous store", std::move(transfer), signal, bytes);
+    issue_to_barrier(w, l, "an asynchronous store", std::move(transfer), signal, bytes,
+                     Proxy::generic);
   });
   return Flow::next;
 }

@@ -386,6 +386,24 @@ st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.u32 [%r25], {%r4, %r5, 
     np.testing.assert_array_equal(out, given)
 
 
+@pytest.mark.parametrize("mode,seed", MODES)
+def test_red_async(mode, seed):
+    """Each of four words is changed by its own operation; what was there counts."""
+    copy = "mapa.shared::cluster.u32 %r25, %r2, 1;\n"
+    for i, op in enumerate(("add.u32", "max.s32", "xor.b32", "inc.u32")):
+        copy += "red.async.relaxed.cluster.shared::cluster.mbarrier::complete_tx::bytes"
+        copy += f".{op} [%r25+{4 * i}], %r{4 + i}, [%r24];\n"
+    given, out = data(), aligned(512, np.uint8)
+    before = "mov.u32 %r26, 7;\nst.shared.v4.u32 [%r2], {%r26, %r26, %r26, %r26};\n"
+    body = remote(copy).replace(CLUSTER_SYNC, before + CLUSTER_SYNC, 1)
+    launch(body, "u64 in, u64 out", [given, out], mode, seed, grid=2, cluster=2)
+    sent, seen = (x.view(np.uint32).reshape(32, 4) for x in (given, out))
+    np.testing.assert_array_equal(seen[:, 0], sent[:, 0] + 7)
+    np.testing.assert_array_equal(seen[:, 1], np.maximum(sent[:, 1].view(np.int32), 7))
+    np.testing.assert_array_equal(seen[:, 2], sent[:, 2] ^ 7)
+    np.testing.assert_array_equal(seen[:, 3], np.where(sent[:, 3] <= 7, 0, 8))
+
+
 def test_late_copies_outlive_no_cta():
     """A CTA exits while a copy may still read its shared memory: a race, but the copy is made."""
     given, out = data(), aligned(512, np.uint8)

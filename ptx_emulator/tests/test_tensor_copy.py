@@ -238,6 +238,20 @@ def test_faults():
     run(text.replace("[%r3], [%rd20", f"[%r3+{BYTES - 512}], [%rd20"), good, "outside")
 
 
+def test_prefetch():
+    """Changes nothing, but the map and the memory must be there."""
+    array, out = aligned((40, 64), np.uint16, 1), aligned(BYTES, np.uint8)
+    good = TensorMap(array, (64, 8), swizzle=128)
+    prefetch = "cp.async.bulk.prefetch.tensor.2d.L2.global.tile [%rd20, {0, 36}];\n"
+    text = MAP_ADDRESS + prefetch
+    module(text, f"{MAP}, u64 out", SHARED).launch("k", 1, 32, [good, out])
+    with pytest.raises(ptx_emulator.MemoryFault, match="no tensor map"):
+        module(text, f"{MAP}, u64 out", SHARED).launch("k", 1, 32, [bytes(128), out])
+    beyond = TensorMap(array, (64, 8), dims=(64, 400))
+    with pytest.raises(ptx_emulator.MemoryFault, match="prefetch"):
+        module(text, f"{MAP}, u64 out", SHARED).launch("k", 1, 32, [beyond, out])
+
+
 @pytest.mark.parametrize("tensor", ["tile::gather4", "im2col"])
 def test_modes_that_are_refused_at_load(tensor):
     text = load_text(2, (0, 0), 1024).replace(".global.tile.", f".global.{tensor}.")
