@@ -7,10 +7,6 @@
 
 namespace ptx {
 
-void check_races(Warp& w, const Block& block, const Access& a, const Manner& manner) {
-  w.machine->races->access(w, block, a, manner);
-}
-
 Races::Races(Machine& machine) : machine_(machine) {
   const auto& o = machine.options;
   const uint64_t threads = uint64_t{o.block[0]} * o.block[1] * o.block[2];
@@ -247,6 +243,7 @@ void Races::fence(Warp& w, Mask lanes, Scope scope) {
   });
 }
 
+<<<<<<< HEAD
 // -- Accesses
 
 const Races::Mechanism& Races::mechanism(Agent agent) const {
@@ -489,4 +486,6 @@ void Races::access(Warp& w, const Block& block, const Access& a, const Manner& m
   synchronise(w, block, a, manner);
 }
 
+=======
+>>>>>>> ptx-core
 }  // namespace ptx
