@@ -93,9 +93,7 @@ def test_integers(op, type, space):
 
 
 @pytest.mark.parametrize("space", SPACES)
-@pytest.mark.parametrize(
-    "type, dtype", [("b32", np.uint32), ("b64", np.uint64), ("b16", np.uint16)]
-)
+@pytest.mark.parametrize("type, dtype", [("b32", np.uint32), ("b64", np.uint64), ("b16", np.uint16)])
 def test_compare_and_swap(type, dtype, space):
     # A chain: thread i turns i into i + 1, but for one that compares with something else.
     compare = np.arange(32).astype(dtype)

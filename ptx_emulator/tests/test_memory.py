@@ -243,9 +243,7 @@ def test_reading_what_nobody_wrote(space):
 
 
 def test_uninitialized_arguments():
-    body = (
-        "add.u64 %rd1, %rd0, %rd15; st.global.u32 [%rd1], %r0; ld.global.u32 %r2, [%rd0+LAST]; ret;"
-    )
+    body = "add.u64 %rd1, %rd0, %rd15; st.global.u32 [%rd1], %r0; ld.global.u32 %r2, [%rd0+LAST]; ret;"
     y = np.zeros(33, np.uint32)
     run(body.replace("LAST", "124"), Uninitialized(y), races=False)
     with pytest.raises(MemoryFault, match="nobody has written"):

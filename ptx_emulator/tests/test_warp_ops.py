@@ -89,9 +89,7 @@ def test_a_sync_waits_for_diverged_lanes():
 
 @pytest.mark.parametrize("seed", range(4))
 def test_exited_lanes_are_not_waited_for(seed):
-    setup = (
-        "setp.ge.u32 %p1, %r0, 20; @%p1 exit; activemask.b32 %r9; vote.sync.ballot.b32 %r10, 1, -1;"
-    )
+    setup = "setp.ge.u32 %p1, %r0, 20; @%p1 exit; activemask.b32 %r9; vote.sync.ballot.b32 %r10, 1, -1;"
     got = per_lane("%r10", setup=setup, seed=seed)
     assert (got == np.where(LANES < 20, (1 << 20) - 1, 0)).all()
 
@@ -210,8 +208,6 @@ def test_a_lane_outside_of_its_own_members_is_an_error():
 
 def test_members_that_never_come_are_a_deadlock_that_says_where():
     with pytest.raises(Deadlock) as raised:
-        run(
-            "setp.lt.u32 %p1, %r0, 3; @%p1 bra A; L: bra L; A: vote.sync.ballot.b32 %r1, 1, -1; ret;"
-        )
+        run("setp.lt.u32 %p1, %r0, 3; @%p1 bra A; L: bra L; A: vote.sync.ballot.b32 %r1, 1, -1; ret;")
     assert "lanes 0-2" in str(raised.value) and "lanes 3-31 of the warp" in str(raised.value)
     assert "vote.sync.ballot.b32" in str(raised.value)
