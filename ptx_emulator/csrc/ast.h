@@ -68,6 +68,7 @@ struct Function {
   int required_threads[3] = {0, 0, 0};  // .reqntid
   int max_threads = 0;                  // .maxntid
   int required_cluster[3] = {0, 0, 0};  // .reqnctapercluster
+  int min_ctas = 1;                     // .minnctapersm
   int max_registers = 0;                // .maxnreg
 };
 

@@ -12,10 +12,11 @@ namespace {
 Flow copy_local(Warp& w, const Instr& in, Mask mask) {
   const size_t stride = w.local.size() / kLanes;
   for (int l = 0; l < kLanes; ++l)
-    if (mask >> l & 1) {
-      uint8_t* thread = w.local.data() + l * stride;
-      std::memcpy(thread + in.target, thread + in.imm, in.extra);
-    }
+    if (mask >> l & 1)
+      for (auto* bytes : {&w.local, &w.local_written}) {
+        uint8_t* thread = bytes->data() + l * stride;
+        std::memcpy(thread + in.target, thread + in.imm, in.extra);
+      }
   return Flow::next;
 }
 
@@ -42,7 +43,12 @@ Flow call_function(Warp& w, const Instr& in, Mask mask) {
 }
 
 [[noreturn]] Flow assertion_failed(Warp&, const Instr&, Mask) {
-  throw Error("an assertion of the kernel failed (__assertfail)");
+  throw Fault(Fault::trap, "an assertion of the kernel failed (__assertfail)");
+}
+
+// Kernels keep printf for what should not happen, so it is an error only where it happens.
+[[noreturn]] Flow printed(Warp&, const Instr&, Mask) {
+  throw Fault(Fault::unsupported, "the kernel calls printf");
 }
 
 }  // namespace
@@ -95,8 +101,8 @@ void Decoder::call(const Statement& s) {
     Encoding e(*this, s, jump);
     jump.guard = e.predicate(o, jump.guard_negated);
   }
-  if (callee == "__assertfail") {
-    jump.run = assertion_failed;
+  if (callee == "__assertfail" || callee == "vprintf") {
+    jump.run = callee == "vprintf" ? printed : assertion_failed;
     emit(s, jump);
     return;
   }

@@ -17,9 +17,11 @@ uint64_t align_of(const Variable& v) {
 
 Decoder::Decoder(Program& program, std::vector<Unsupported>& unsupported)
     : program_(program), unsupported_(unsupported) {
-  for (auto add : {add_integer_opcodes, add_bit_opcodes, add_float_opcodes, add_half_opcodes,
-                   add_compare_opcodes, add_convert_opcodes, add_move_opcodes, add_memory_opcodes,
-                   add_atomic_opcodes, add_warp_opcodes, add_control_opcodes, add_barrier_opcodes})
+  for (auto add : {add_integer_opcodes, add_bit_opcodes, add_float_opcodes, add_compare_opcodes,
+                   add_convert_opcodes, add_move_opcodes, add_memory_opcodes, add_atomic_opcodes,
+                   add_warp_opcodes, add_control_opcodes, add_barrier_opcodes, add_fence_opcodes,
+                   add_mbarrier_opcodes, add_async_copy_opcodes, add_bulk_opcodes,
+                   add_matrix_opcodes, add_wgmma_opcodes})
     add(opcodes_);
   scopes_.push_back({-1, {}, {}, {}});
   program_.register_bytes = kSpecialBytes;
@@ -35,7 +37,16 @@ void Decoder::run() {
     if (!f.is_extern) order_functions(f, order, state);
   for (const Function* f : order)
     if (!f->is_entry) declare_signature(*f);
-  for (const Function* f : order) function(*f);
+  for (const Function* f : order)
+    if (!f->is_entry) function(*f);
+  // A kernel needs the registers of all functions, and none of other kernels'.
+  const uint64_t registers = program_.register_bytes, local = program_.local_bytes;
+  for (const Function* f : order) {
+    if (!f->is_entry) continue;
+    program_.register_bytes = registers;
+    program_.local_bytes = local;
+    function(*f);
+  }
 }
 
 void Decoder::note(int line, std::string_view text, const std::string& reason) {
@@ -62,6 +73,10 @@ void Decoder::order_functions(const Function& f, std::vector<const Function*>& o
 }
 
 uint64_t Decoder::in_shared(const Variable& v) {
+  if (v.is_extern) {
+    shared_align_ = std::max(shared_align_, align_of(v));
+    return 0;
+  }
   uint64_t& used = function_ && function_->is_entry ? kernel_shared_ : module_shared_;
   const uint64_t at = align_up(used, align_of(v));
   used = at + bytes_of(v);
@@ -81,7 +96,7 @@ void Decoder::declare_globals() {
     s.space = v.space;
     if (v.space == Space::shared) {
       s.dynamic = v.is_extern;
-      if (!v.is_extern) s.address = in_shared(v);
+      s.address = in_shared(v);
     } else if (v.is_extern) {
       note(v.line, v.name, "an external variable");
     } else {
@@ -166,7 +181,13 @@ void Decoder::function(const Function& f) {
   end.word = "ret";
   instruction(end);
   resolve_labels();
-  if (f.is_entry) program_.kernels.back().static_shared = kernel_shared_;
+  if (f.is_entry) {
+    Kernel& kernel = program_.kernels.back();
+    kernel.static_shared = kernel_shared_;
+    kernel.shared_align = shared_align_;
+    kernel.register_bytes = program_.register_bytes;
+    kernel.local_bytes = align_up(program_.local_bytes, 16);
+  }
   function_ = nullptr;
 }
 
@@ -295,9 +316,20 @@ Ref Decoder::constant(uint64_t bits, int bytes) {
   return it->second;
 }
 
+void Decoder::add_registers(const Operand& o, std::vector<Ref>& out) {
+  for (const Operand& item : o.items) add_registers(item, out);
+  if (o.kind != Operand::name && o.kind != Operand::address) return;
+  const Symbol* s = o.word.empty() ? nullptr : find(o.word);
+  if (!s || s->kind != Symbol::reg || s->type == Type::pred) return;
+  out.push_back(s->ref);
+  program_.register_names.try_emplace(s->ref, o.word);
+}
+
 uint32_t Decoder::emit(const Statement& s, const Instr& instr) {
   program_.code.push_back(instr);
   program_.info.push_back({s.line, s.location, function_index_, s.word});
+  program_.operands.emplace_back();
+  for (const Operand& o : s.operands) add_registers(o, program_.operands.back());
   return static_cast<uint32_t>(program_.code.size()) - 1;
 }
 
@@ -331,7 +363,9 @@ void Decoder::instruction(const Statement& s) {
     }
     return;
   }
-  const auto encoder = opcodes_.find(base);
+  // A family may have a first modifier of its own: "cp.async".
+  auto encoder = opcodes_.find(s.word.substr(0, s.word.find('.', base.size() + 1)));
+  if (encoder == opcodes_.end()) encoder = opcodes_.find(base);
   if (encoder == opcodes_.end()) {
     note(s.line, s.word, "unknown instruction");
     return;

@@ -76,6 +76,7 @@ class Decoder {
   void instruction(const Statement& s);
   void call(const Statement& s);
   void copy_argument(const Statement& s, const Symbol& from, const Symbol& to, uint64_t bytes);
+  void add_registers(const Operand& o, std::vector<Ref>& out);
   uint32_t emit(const Statement& s, const Instr& instr);
   void resolve_labels();
   uint64_t in_shared(const Variable& v);
@@ -92,7 +93,7 @@ class Decoder {
   std::map<std::pair<uint64_t, int>, Ref> constants_;
   const Function* function_ = nullptr;
   int function_index_ = 0;
-  uint64_t module_shared_ = 0, kernel_shared_ = 0;
+  uint64_t module_shared_ = 0, kernel_shared_ = 0, shared_align_ = 16;
 };
 
 uint64_t bytes_of(const Variable& v);

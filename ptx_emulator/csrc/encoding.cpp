@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "decoder.h"
+#include "wgmma_state.h"
 
 namespace ptx {
 
@@ -13,7 +14,8 @@ Encoding::Encoding(Decoder& decoder, const Statement& statement, Instr& instr)
   opcode_ = rest.substr(0, rest.find('.'));
   for (size_t dot = rest.find('.'); dot != std::string_view::npos; dot = rest.find('.')) {
     rest.remove_prefix(dot + 1);
-    modifiers_.push_back(rest.substr(0, rest.find('.')));
+    const std::string_view modifier = rest.substr(0, rest.find('.'));
+    modifiers_.push_back(modifier.substr(0, modifier.find_last_not_of(" \t\r\n") + 1));
   }
 }
 
@@ -44,6 +46,14 @@ Type Encoding::take_type_or_none() {
       return *type;
     }
   return Type::none;
+}
+
+std::pair<Type, Type> Encoding::peek_types() const {
+  Type types[2] = {Type::none, Type::none};
+  int found = 0;
+  for (std::string_view m : modifiers_)
+    if (const auto type = parse_type(m); type && found < 2) types[found++] = *type;
+  return {types[0], types[1]};
 }
 
 Type Encoding::take_type() {
@@ -146,6 +156,13 @@ Ref Encoding::predicate(const Operand& o, bool& negated) {
   const Symbol* s = o.kind == Operand::name ? decoder_.find(o.word) : nullptr;
   if (!s || s->type != Type::pred) fail("a predicate is expected");
   return s->ref;
+}
+
+Ref Encoding::predicate_source(const Operand& o, bool& negated) {
+  if (o.kind != Operand::constant || o.value.real_bits || !o.value.symbol.empty())
+    return predicate(o, negated);
+  negated = false;
+  return constant(o.value.bits ? ~uint64_t{0} : 0, sizeof(Mask));
 }
 
 void Encoding::address(int i) {
@@ -261,6 +278,7 @@ std::unique_ptr<Program> decode(std::unique_ptr<Module> module,
   auto program = std::make_unique<Program>();
   program->module = std::move(module);
   Decoder(*program, unsupported).run();
+  mark_matrix_registers(*program);
   // constant_base() aligns within the vector, which must not move any more.
   auto& constants = program->constants;
   const size_t used = constants.size();

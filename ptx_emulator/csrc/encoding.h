@@ -4,6 +4,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "ast.h"
@@ -26,6 +27,7 @@ class Encoding {
   int take_one_of(std::initializer_list<std::string_view> modifiers, int otherwise = -1);
   Type take_type();  // the first that is left; an error if there is none
   Type take_type_or_none();
+  std::pair<Type, Type> peek_types() const;  // the first two that are left, or none
   bool has_modifiers() const { return !modifiers_.empty(); }
   void finish() const;  // an error if a modifier is left
 
@@ -39,6 +41,7 @@ class Encoding {
   Ref destination(const Operand& o, Type type);  // kNoRef for "_"
   Ref predicate(int i, bool& negated) { return predicate(operand(i), negated); }
   Ref predicate(const Operand& o, bool& negated);
+  Ref predicate_source(const Operand& o, bool& negated);  // a constant too; read by Warp::in<Mask>
   // The register of any type, with its width; for ld, st and cvt, where it may be wider.
   Ref wide_source(const Operand& o, Type type, int& register_bytes);
   Ref wide_destination(const Operand& o, Type type, int& register_bytes);
@@ -62,6 +65,12 @@ class Encoding {
   std::vector<std::string_view> modifiers_;
 };
 
+// Common to memory instructions: .relaxed, .acquire or .release, .volatile with their scopes; the
+// state space; the address in operand i.
+void take_order(Encoding& e, Order strongest);
+void take_state_space(Encoding& e);
+void encode_address(Encoding& e, int i);
+
 // Fills in Encoding::out, or fails.
 using Encoder = void (*)(Encoding&);
 using Opcodes = std::unordered_map<std::string_view, Encoder>;
@@ -69,7 +78,6 @@ using Opcodes = std::unordered_map<std::string_view, Encoder>;
 void add_integer_opcodes(Opcodes&);
 void add_bit_opcodes(Opcodes&);
 void add_float_opcodes(Opcodes&);
-void add_half_opcodes(Opcodes&);
 void add_compare_opcodes(Opcodes&);
 void add_convert_opcodes(Opcodes&);
 void add_move_opcodes(Opcodes&);
@@ -78,6 +86,12 @@ void add_atomic_opcodes(Opcodes&);
 void add_warp_opcodes(Opcodes&);
 void add_control_opcodes(Opcodes&);
 void add_barrier_opcodes(Opcodes&);
+void add_fence_opcodes(Opcodes&);
+void add_mbarrier_opcodes(Opcodes&);
+void add_async_copy_opcodes(Opcodes&);
+void add_bulk_opcodes(Opcodes&);
+void add_matrix_opcodes(Opcodes&);
+void add_wgmma_opcodes(Opcodes&);
 
 // pick(T{}) for the C++ type of an integer type; b16 .. b64 count as unsigned.
 template <class Pick>

@@ -14,4 +14,12 @@ struct Error : std::runtime_error {
   throw Error("line " + std::to_string(line) + ": " + what);
 }
 
+// What a running kernel did wrong. A handler throws it with what it knows; the interpreter adds
+// the kernel, the instruction and the thread.
+struct Fault : Error {
+  enum Kind { memory, race, deadlock, limit, unsupported, trap } kind;
+  int lane;  // -1: that is for the interpreter to say
+  Fault(Kind kind, const std::string& what, int lane = -1) : Error(what), kind(kind), lane(lane) {}
+};
+
 }  // namespace ptx

@@ -8,19 +8,25 @@
 
 namespace ptx {
 
-// d[lane] = f(lane) for the lanes of the mask. f runs for all lanes, so it must be defined for any
-// input; d may be one of its inputs. The loops have no branches and vectorise.
-template <class T, class F>
-[[gnu::always_inline]] inline void write_lanes(T* __restrict__ d, Mask mask, F f) {
-  T out[kLanes];
-#pragma GCC ivdep
-  for (int l = 0; l < kLanes; ++l) out[l] = f(l);
+// d[lane] = out[lane] for the lanes of the mask.
+template <class T>
+[[gnu::always_inline]] inline void blend(T* d, const T (&out)[kLanes], Mask mask) {
   if (mask == kAllLanes) {
     std::memcpy(d, out, sizeof(out));
     return;
   }
 #pragma GCC ivdep
   for (int l = 0; l < kLanes; ++l) d[l] = mask >> l & 1 ? out[l] : d[l];
+}
+
+// d[lane] = f(lane) for the lanes of the mask. f runs for all lanes, so it must be defined for any
+// input; d may be one of its inputs. The loops have no branches and vectorise.
+template <class T, class F>
+[[gnu::always_inline]] inline void write_lanes(T* d, Mask mask, F f) {
+  T out[kLanes];
+#pragma GCC ivdep
+  for (int l = 0; l < kLanes; ++l) out[l] = f(l);
+  blend(d, out, mask);
 }
 
 // The lanes for which f(lane) holds.

@@ -151,26 +151,54 @@ struct Bfind {
     return kShiftAmount ? zeros : static_cast<int>(8 * sizeof(T)) - 1 - zeros;
   }
 };
-struct Bmsk {  // bmsk.clamp
+template <bool kClamp>
+struct Bmsk {
   uint32_t operator()(uint32_t pos, uint32_t len) const {
-    const uint64_t ones = len >= 32 ? 0xffffffffull : (uint64_t{1} << len) - 1;
-    return pos >= 32 ? 0 : static_cast<uint32_t>(ones << pos);
+    const uint32_t width = kClamp ? (len < 32 ? len : 32) : len & 31;
+    const uint64_t ones = (uint64_t{1} << width) - 1;
+    return kClamp && pos >= 32 ? 0 : static_cast<uint32_t>(ones << (pos & 31));
+  }
+};
+// The low n bits, extended to 32. None of 0; of 32 and more all if clamped.
+template <bool kClamp, bool kSigned>
+struct Szext {
+  uint32_t operator()(uint32_t a, uint32_t n) const {
+    const uint32_t width = n & 31;
+    if (kClamp && n >= 32) return a;
+    const uint32_t ones = (uint32_t{1} << width) - 1;
+    const bool negative = kSigned && width > 0 && (a >> ((width - 1) & 31) & 1);
+    return (a & ones) | (negative ? ~ones : 0);
   }
 };
 
 // Bit i of the table is the result for inputs abc = i.
-Flow lop3(Warp& w, const Instr& in, Mask mask) {
+[[gnu::always_inline]] inline void lop3_lanes(Warp& w, const Instr& in, uint32_t (&out)[kLanes]) {
   const uint32_t* a = w.in<uint32_t>(in.a);
   const uint32_t* b = w.in<uint32_t>(in.b);
   const uint32_t* c = w.in<uint32_t>(in.c);
   uint32_t minterm[8];
   for (int i = 0; i < 8; ++i) minterm[i] = in.imm >> i & 1 ? ~0u : 0;
-  write_lanes(w.out<uint32_t>(in.d), mask, [=](int l) {
+  for (int l = 0; l < kLanes; ++l) {
     const uint32_t x = a[l], y = b[l], z = c[l];
-    return (minterm[0] & ~x & ~y & ~z) | (minterm[1] & ~x & ~y & z) | (minterm[2] & ~x & y & ~z) |
-           (minterm[3] & ~x & y & z) | (minterm[4] & x & ~y & ~z) | (minterm[5] & x & ~y & z) |
-           (minterm[6] & x & y & ~z) | (minterm[7] & x & y & z);
-  });
+    out[l] = (minterm[0] & ~x & ~y & ~z) | (minterm[1] & ~x & ~y & z) | (minterm[2] & ~x & y & ~z) |
+             (minterm[3] & ~x & y & z) | (minterm[4] & x & ~y & ~z) | (minterm[5] & x & ~y & z) |
+             (minterm[6] & x & y & ~z) | (minterm[7] & x & y & z);
+  }
+}
+Flow lop3(Warp& w, const Instr& in, Mask mask) {
+  uint32_t out[kLanes];
+  lop3_lanes(w, in, out);
+  blend(w.out<uint32_t>(in.d), out, mask);
+  return Flow::next;
+}
+// p = (d != 0) op q; small: 0 or, 1 and; target: p, extra: q, imm bit 8 negates it
+Flow lop3_with_predicate(Warp& w, const Instr& in, Mask mask) {
+  uint32_t out[kLanes];
+  lop3_lanes(w, in, out);
+  const Mask q = *w.in<Mask>(in.extra) ^ (in.imm & 256 ? kAllLanes : 0);
+  const Mask hit = lanes_where([&](int l) { return out[l] != 0; });
+  if (in.d != kNoRef) blend(w.out<uint32_t>(in.d), out, mask);
+  write_pred(w.pred(in.target), mask, in.small ? hit & q : hit | q);
   return Flow::next;
 }
 
@@ -184,6 +212,28 @@ uint32_t permute(uint32_t a, uint32_t b, uint32_t selector) {
     out |= byte << (8 * i);
   }
   return out;
+}
+// The same selector in all lanes, as it mostly is.
+Flow prmt_constant(Warp& w, const Instr& in, Mask mask) {
+  const uint32_t* a = w.in<uint32_t>(in.a);
+  const uint32_t* b = w.in<uint32_t>(in.b);
+  const uint32_t selector = *w.in<uint32_t>(in.c);
+  uint32_t shift[4], sign[4];
+  for (int i = 0; i < 4; ++i) {
+    shift[i] = 8 * (selector >> (4 * i) & 7);
+    sign[i] = selector >> (4 * i) & 8 ? 255 : 0;
+  }
+  write_lanes(w.out<uint32_t>(in.d), mask, [=](int l) {
+    const uint64_t bytes = uint64_t{b[l]} << 32 | a[l];
+    uint32_t out = 0;
+    for (int i = 0; i < 4; ++i) {
+      const uint32_t byte = static_cast<uint32_t>(bytes >> shift[i]) & 255;
+      const uint32_t copies = byte >> 7 ? sign[i] : 0;
+      out |= ((byte & ~sign[i]) | copies) << (8 * i);
+    }
+    return out;
+  });
+  return Flow::next;
 }
 enum Prmt { kDefault = -1, kF4e, kB4e, kRc8, kEcl, kEcr, kRc16 };
 // The selector that the special mode with control value s (its two low bits) stands for.
@@ -207,11 +257,24 @@ Flow prmt(Warp& w, const Instr& in, Mask mask) {
 // Predicates are masks: one operation for all lanes. small: 0 and, 1 or, 2 xor, 3 not, 4 mov;
 // imm bits 0 and 1 negate the sources.
 Flow logic_of_predicates(Warp& w, const Instr& in, Mask mask) {
-  const Mask a = w.pred(in.a) ^ (in.imm & 1 ? kAllLanes : 0);
-  const Mask b = in.b == kNoRef ? 0 : w.pred(in.b) ^ (in.imm & 2 ? kAllLanes : 0);
+  const Mask a = *w.in<Mask>(in.a) ^ (in.imm & 1 ? kAllLanes : 0);
+  const Mask b = in.b == kNoRef ? 0 : *w.in<Mask>(in.b) ^ (in.imm & 2 ? kAllLanes : 0);
   const Mask value = in.small == 0 ? a & b : in.small == 1 ? a | b : in.small == 2 ? a ^ b : a;
   write_pred(w.pred(in.d), mask, value);
   return Flow::next;
+}
+
+void expect_bits(Encoding& e, Type t) {
+  if (!is_untyped(t)) e.fail("untyped bits are expected");
+}
+void expect_wide_integer(Encoding& e, Type t) {
+  if (!is_integer(t) || bits_of(t) < 32) e.fail("an integer type of 32 or 64 bits is expected");
+}
+
+Type take_wide_bits(Encoding& e) {
+  const Type t = e.take_type();
+  if (t != Type::b32 && t != Type::b64) e.fail(".b32 or .b64 is expected");
+  return t;
 }
 
 template <class F>
@@ -221,13 +284,14 @@ void logic(Encoding& e, int which) {
   if (t == Type::pred) {
     bool na = false, nb = false, nd = false;
     e.out.d = e.predicate(0, nd);
-    e.out.a = e.predicate(1, na);
-    e.out.b = e.predicate(2, nb);
+    e.out.a = e.predicate_source(e.operand(1), na);
+    e.out.b = e.predicate_source(e.operand(2), nb);
     e.out.imm = (na ? 1 : 0) | (nb ? 2 : 0);
     e.out.small = which;
     e.out.run = logic_of_predicates;
     return;
   }
+  expect_bits(e, t);
   e.out.d = e.destination(0, t);
   e.out.a = e.source(1, t);
   e.out.b = e.source(2, t);
@@ -235,8 +299,9 @@ void logic(Encoding& e, int which) {
 }
 
 template <class Pick>
-void shift(Encoding& e, Pick pick) {
+void shift(Encoding& e, bool left, Pick pick) {
   const Type t = e.take_type();
+  if (left) expect_bits(e, t);
   e.expect_operands(3, 3);
   e.out.d = e.destination(0, t);
   e.out.a = e.source(1, t);
@@ -246,19 +311,32 @@ void shift(Encoding& e, Pick pick) {
 
 template <class F>
 void count_bits(Encoding& e) {
-  const Type t = e.take_type();
+  const Type t = take_wide_bits(e);
   e.expect_operands(2, 2);
   e.out.d = e.destination(0, Type::u32);
   e.out.a = e.source(1, t);
   e.out.run = bits_of(t) == 64 ? &unary<uint64_t, F, uint32_t> : &unary<uint32_t, F, uint32_t>;
 }
 
-void words(Encoding& e, int sources) {
+void expect_b32(Encoding& e) {
+  if (e.take_type() != Type::b32) e.fail(".b32 is expected");
+}
+void word_operands(Encoding& e, int sources) {
   e.expect_operands(sources + 1, sources + 1);
   e.out.d = e.destination(0, Type::b32);
   e.out.a = e.source(1, Type::b32);
   if (sources > 1) e.out.b = e.source(2, Type::b32);
   if (sources > 2) e.out.c = e.source(3, Type::b32);
+}
+void words(Encoding& e, int sources) {
+  expect_b32(e);
+  word_operands(e, sources);
+}
+
+bool take_clamp(Encoding& e) {
+  const int mode = e.take_one_of({"wrap", "clamp"});
+  if (mode < 0) e.fail(".wrap or .clamp is missing");
+  return mode == 1;
 }
 
 }  // namespace
@@ -266,7 +344,7 @@ void words(Encoding& e, int sources) {
 void encode_predicate_move(Encoding& e) {
   bool na = false, nd = false;
   e.out.d = e.predicate(0, nd);
-  e.out.a = e.predicate(1, na);
+  e.out.a = e.predicate_source(e.operand(1), na);
   e.out.imm = na ? 1 : 0;
   e.out.small = 4;
   e.out.run = logic_of_predicates;
@@ -284,23 +362,29 @@ void add_bit_opcodes(Opcodes& ops) {
       e.out.imm ^= 1;
       return;
     }
+    expect_bits(e, t);
     e.out.d = e.destination(0, t);
     e.out.a = e.source(1, t);
     e.out.run = pick_integer(e, t, []<class T>(T) -> Handler { return &unary<T, Not>; });
   };
   ops["cnot"] = [](Encoding& e) {
     const Type t = e.take_type();
+    expect_bits(e, t);
     e.expect_operands(2, 2);
     e.out.d = e.destination(0, t);
     e.out.a = e.source(1, t);
     e.out.run = pick_integer(e, t, []<class T>(T) -> Handler { return &unary<T, Cnot>; });
   };
-  ops["shl"] = [](Encoding& e) { shift(e, []<class T>(T) -> Handler { return &shift_left<T>; }); };
-  ops["shr"] = [](Encoding& e) { shift(e, []<class T>(T) -> Handler { return &shift_right<T>; }); };
+  ops["shl"] = [](Encoding& e) {
+    shift(e, true, []<class T>(T) -> Handler { return &shift_left<T>; });
+  };
+  ops["shr"] = [](Encoding& e) {
+    shift(e, false, []<class T>(T) -> Handler { return &shift_right<T>; });
+  };
   ops["shf"] = [](Encoding& e) {
-    const bool left = e.take_one_of({"r", "l"}) == 1;
-    const bool clamp = e.take_one_of({"wrap", "clamp"}) == 1;
-    e.take("b32");
+    const int direction = e.take_one_of({"r", "l"});
+    if (direction < 0) e.fail(".l or .r is missing");
+    const bool left = direction == 1, clamp = take_clamp(e);
     words(e, 3);
     e.out.run = left ? (clamp ? &ternary<uint32_t, Funnel<true, true>>
                               : &ternary<uint32_t, Funnel<true, false>>)
@@ -308,23 +392,37 @@ void add_bit_opcodes(Opcodes& ops) {
                               : &ternary<uint32_t, Funnel<false, false>>);
   };
   ops["lop3"] = [](Encoding& e) {
-    e.take("b32");
-    e.expect_operands(5, 5);
-    e.out.d = e.destination(0, Type::b32);
+    const int op = e.take_one_of({"or", "and"});
+    expect_b32(e);
+    e.expect_operands(op < 0 ? 5 : 6, op < 0 ? 5 : 6);
     e.out.a = e.source(1, Type::b32);
     e.out.b = e.source(2, Type::b32);
     e.out.c = e.source(3, Type::b32);
-    e.out.imm = static_cast<int64_t>(e.integer(4));
-    e.out.run = lop3;
+    e.out.imm = static_cast<int64_t>(e.integer(4) & 255);
+    if (op < 0) {
+      e.out.d = e.destination(0, Type::b32);
+      e.out.run = lop3;
+      return;
+    }
+    const Operand& both = e.operand(0);
+    if (both.kind != Operand::pair) e.fail("two results are expected");
+    bool negated = false;
+    e.out.d = e.destination(both.items[0], Type::b32);
+    e.out.target = e.predicate(both.items[1], negated);
+    e.out.extra = e.predicate_source(e.operand(5), negated);
+    if (negated) e.out.imm |= 256;
+    e.out.small = static_cast<uint8_t>(op);
+    e.out.run = lop3_with_predicate;
   };
   ops["prmt"] = [](Encoding& e) {
-    e.take("b32");
     words(e, 3);
     e.out.imm = e.take_one_of({"f4e", "b4e", "rc8", "ecl", "ecr", "rc16"});
-    e.out.run = prmt;
+    const bool constant = e.operand(3).kind == Operand::constant && e.out.imm == kDefault;
+    e.out.run = constant ? prmt_constant : prmt;
   };
   ops["bfe"] = [](Encoding& e) {
     const Type t = e.take_type();
+    expect_wide_integer(e, t);
     e.expect_operands(4, 4);
     e.out.d = e.destination(0, t);
     e.out.a = e.source(1, t);
@@ -333,7 +431,7 @@ void add_bit_opcodes(Opcodes& ops) {
     e.out.run = pick_integer(e, t, []<class T>(T) -> Handler { return &bit_field_extract<T>; });
   };
   ops["bfi"] = [](Encoding& e) {
-    const Type t = e.take_type();
+    const Type t = take_wide_bits(e);
     e.expect_operands(5, 5);
     e.out.d = e.destination(0, t);
     e.out.a = e.source(1, t);
@@ -345,7 +443,7 @@ void add_bit_opcodes(Opcodes& ops) {
   ops["popc"] = [](Encoding& e) { count_bits<Popc>(e); };
   ops["clz"] = [](Encoding& e) { count_bits<Clz>(e); };
   ops["brev"] = [](Encoding& e) {
-    const Type t = e.take_type();
+    const Type t = take_wide_bits(e);
     e.expect_operands(2, 2);
     e.out.d = e.destination(0, t);
     e.out.a = e.source(1, t);
@@ -354,6 +452,7 @@ void add_bit_opcodes(Opcodes& ops) {
   ops["bfind"] = [](Encoding& e) {
     const bool amount = e.take("shiftamt");
     const Type t = e.take_type();
+    expect_wide_integer(e, t);
     e.expect_operands(2, 2);
     e.out.d = e.destination(0, Type::u32);
     e.out.a = e.source(1, t);
@@ -362,10 +461,20 @@ void add_bit_opcodes(Opcodes& ops) {
     });
   };
   ops["bmsk"] = [](Encoding& e) {
-    e.take("b32");
-    if (!e.take("clamp")) e.fail("only bmsk.clamp is modelled");
+    const bool clamp = take_clamp(e);
     words(e, 2);
-    e.out.run = &binary<uint32_t, Bmsk>;
+    e.out.run = clamp ? &binary<uint32_t, Bmsk<true>> : &binary<uint32_t, Bmsk<false>>;
+  };
+  ops["szext"] = [](Encoding& e) {
+    const bool clamp = take_clamp(e);
+    const Type t = e.take_type();
+    if (t != Type::u32 && t != Type::s32) e.fail(".u32 or .s32 is expected");
+    word_operands(e, 2);
+    e.out.run =
+        t == Type::s32
+            ? (clamp ? &binary<uint32_t, Szext<true, true>> : &binary<uint32_t, Szext<false, true>>)
+            : (clamp ? &binary<uint32_t, Szext<true, false>>
+                     : &binary<uint32_t, Szext<false, false>>);
   };
 }
 

@@ -1,4 +1,5 @@
 // fp32 and fp64 arithmetic. Integer and 16-bit forms of the same opcodes are handed on.
+#include <cfenv>
 #include <cmath>
 
 #include "encoding.h"
@@ -97,6 +98,13 @@ struct Div {
     return to_float(to_odd(q, std::signbit(b) ? -error : error), R);
   }
   double operator()(double a, double b) const { return a / b; }
+};
+// By way of a reciprocal, which vanishes for large divisors.
+struct DivApprox {
+  float operator()(float a, float b) const {
+    const bool large = std::fabs(b) > 0x1p126f && std::fabs(b) < INFINITY;
+    return large ? a * std::copysign(0.0f, b) : a / b;
+  }
 };
 template <Rounding R>
 struct Rcp {
@@ -206,32 +214,80 @@ Handler around() {
   else
     return &ternary<T, G>;
 }
+template <class F, class... Others>
+constexpr bool kOneOf = (std::is_same_v<F, Others> || ...);
+template <class F>
+constexpr bool kOnlyF32 = kOneOf<F, DivApprox, Ex2, Lg2, Sin, Cos, Tanh>;
+
 template <class F, int kArity>
-Handler pick_float(Encoding& e, Type t) {
-  const bool ftz = e.take("ftz"), sat = e.take("sat");
+Handler pick_float(Encoding& e, Type t, bool may_saturate = false) {
+  const bool ftz = e.take("ftz"), sat = may_saturate && e.take("sat");
   if (t == Type::f32)
     return ftz ? (sat ? around<F, kArity, float, true, true>()
                       : around<F, kArity, float, true, false>())
                : (sat ? around<F, kArity, float, false, true>()
                       : around<F, kArity, float, false, false>());
   if (t != Type::f64 || ftz || sat) e.fail("not modelled for this type");
-  if constexpr (std::is_same_v<F, Ex2> || std::is_same_v<F, Lg2> || std::is_same_v<F, Sin> ||
-                std::is_same_v<F, Cos> || std::is_same_v<F, Tanh>)
+  if constexpr (kOnlyF32<F>)
     e.fail("not modelled for .f64");
   else
     return around<F, kArity, double, false, false>();
 }
 
-// fp64 rounds to nearest only.
+// fp64 in the other rounding modes is the host's arithmetic in that mode. What runs in it is kept
+// together by not being inlined.
+class HostRounding {
+ public:
+  explicit HostRounding(Rounding r) : saved_(std::fegetround()) {
+    std::fesetround(r == Rounding::zero   ? FE_TOWARDZERO
+                    : r == Rounding::down ? FE_DOWNWARD
+                    : r == Rounding::up   ? FE_UPWARD
+                                          : FE_TONEAREST);
+  }
+  ~HostRounding() { std::fesetround(saved_); }
+
+ private:
+  int saved_;
+};
+template <class F, int kArity>
+[[gnu::noipa]] void compute(const double* a, const double* b, const double* c, double* out) {
+  for (int l = 0; l < kLanes; ++l) {
+    if constexpr (kArity == 1)
+      out[l] = F{}(a[l]);
+    else if constexpr (kArity == 2)
+      out[l] = F{}(a[l], b[l]);
+    else
+      out[l] = F{}(a[l], b[l], c[l]);
+  }
+}
+// small: a Rounding
+template <class F, int kArity>
+Flow in_host_rounding(Warp& w, const Instr& in, Mask mask) {
+  const double* a = w.in<double>(in.a);
+  const double* b = kArity > 1 ? w.in<double>(in.b) : a;
+  const double* c = kArity > 2 ? w.in<double>(in.c) : a;
+  double out[kLanes];
+  {
+    const HostRounding rounding(static_cast<Rounding>(in.small));
+    compute<F, kArity>(a, b, c, out);
+  }
+  blend(w.out<double>(in.d), out, mask);
+  return Flow::next;
+}
+
 template <template <Rounding> class F, int kArity>
-Handler pick_rounded(Encoding& e, Type t) {
-  const int r = e.take_one_of({"rn", "rz", "rm", "rp"}, 0);
-  if (r != 0 && t == Type::f64) e.fail("of the rounding modes of .f64 only .rn is modelled");
+Handler pick_rounded(Encoding& e, Type t, bool optional, bool may_saturate) {
+  const int r = e.take_one_of({"rn", "rz", "rm", "rp"});
+  if (r < 0 && !optional) e.fail("a rounding is missing");
+  if (t == Type::f64 && r > 0) {
+    e.out.small = static_cast<uint8_t>(r);
+    return &in_host_rounding<F<Rounding::nearest>, kArity>;
+  }
   switch (r) {
-    case 1: return pick_float<F<Rounding::zero>, kArity>(e, t);
-    case 2: return pick_float<F<Rounding::down>, kArity>(e, t);
-    case 3: return pick_float<F<Rounding::up>, kArity>(e, t);
-    default: return pick_float<F<Rounding::nearest>, kArity>(e, t);
+    case 1: return pick_float<F<Rounding::zero>, kArity>(e, t, may_saturate);
+    case 2: return pick_float<F<Rounding::down>, kArity>(e, t, may_saturate);
+    case 3: return pick_float<F<Rounding::up>, kArity>(e, t, may_saturate);
+    default: return pick_float<F<Rounding::nearest>, kArity>(e, t, may_saturate);
   }
 }
 
@@ -252,6 +308,10 @@ void min_max(Encoding& e) {
   if (is_half(t)) return encode_half(e, t);
   if (!plain(t)) return encode_integer_min_max(e, t, kMax);
   operands(e, t, 2);
+  if (t == Type::f64) {
+    e.out.run = &binary<double, MinMax<kMax, false>>;
+    return;
+  }
   const bool nan = e.take("NaN");
   if (e.take("xorsign")) {
     if (!e.take("abs")) e.fail(".abs is missing");
@@ -267,10 +327,55 @@ void min_max(Encoding& e) {
 template <class F>
 void approximate(Encoding& e) {
   const Type t = e.take_type();
-  e.take("approx");
+  if (!e.take("approx")) e.fail(".approx is missing");
   if (is_half(t)) return encode_half(e, t);
   operands(e, t, 1);
+  if (std::is_same_v<F, Tanh> && e.take("ftz")) e.fail("tanh has no .ftz");
   e.out.run = pick_float<F, 1>(e, t);
+}
+
+enum class Class { finite, infinite, number, nan, normal, subnormal };
+template <class T, Class kClass>
+Flow test(Warp& w, const Instr& in, Mask mask) {
+  const T* a = w.in<T>(in.a);
+  const Mask hit = lanes_where([=](int l) {
+    constexpr T kInfinity = std::numeric_limits<T>::infinity();
+    const T x = std::fabs(a[l]);
+    const bool small = x > 0 && x < std::numeric_limits<T>::min();
+    switch (kClass) {
+      case Class::finite: return x < kInfinity;
+      case Class::infinite: return x == kInfinity;
+      case Class::number: return x == x;
+      case Class::nan: return x != x;
+      case Class::normal: return x < kInfinity && !small;
+      default: return small;
+    }
+  });
+  write_pred(w.pred(in.d), mask, hit);
+  return Flow::next;
+}
+template <class T>
+Handler pick_test(int which) {
+  switch (which) {
+    case 0: return &test<T, Class::finite>;
+    case 1: return &test<T, Class::infinite>;
+    case 2: return &test<T, Class::number>;
+    case 3: return &test<T, Class::nan>;
+    case 4: return &test<T, Class::normal>;
+    default: return &test<T, Class::subnormal>;
+  }
+}
+void testp(Encoding& e) {
+  const int which =
+      e.take_one_of({"finite", "infinite", "number", "notanumber", "normal", "subnormal"});
+  if (which < 0) e.fail("a property is missing");
+  const Type t = e.take_type();
+  if (!plain(t)) e.fail(".f32 or .f64 is expected");
+  e.expect_operands(2, 2);
+  bool negated = false;
+  e.out.d = e.predicate(0, negated);
+  e.out.a = e.source(1, t);
+  e.out.run = t == Type::f32 ? pick_test<float>(which) : pick_test<double>(which);
 }
 
 }  // namespace
@@ -281,50 +386,56 @@ void add_float_opcodes(Opcodes& ops) {
     if (is_half(t)) return encode_half(e, t);
     if (!plain(t)) return encode_integer_add(e, t, false, false);
     operands(e, t, 2);
-    e.out.run = pick_rounded<Add, 2>(e, t);
+    e.out.run = pick_rounded<Add, 2>(e, t, true, true);
   };
   ops["sub"] = [](Encoding& e) {
     const Type t = e.take_type();
     if (is_half(t)) return encode_half(e, t);
     if (!plain(t)) return encode_integer_add(e, t, true, false);
     operands(e, t, 2);
-    e.out.run = pick_rounded<Sub, 2>(e, t);
+    e.out.run = pick_rounded<Sub, 2>(e, t, true, true);
   };
   ops["mul"] = [](Encoding& e) {
     const Type t = e.take_type();
     if (is_half(t)) return encode_half(e, t);
     if (!plain(t)) return encode_integer_mul(e, t);
     operands(e, t, 2);
-    e.out.run = pick_rounded<Mul, 2>(e, t);
+    e.out.run = pick_rounded<Mul, 2>(e, t, true, true);
   };
   const auto fma = [](Encoding& e) {
     const Type t = e.take_type();
     if (is_half(t)) return encode_half(e, t);
-    if (!plain(t)) return encode_integer_mad(e, t, false);
+    if (!plain(t) && e.opcode() == "mad") return encode_integer_mad(e, t, false);
     operands(e, t, 3);
-    e.out.run = pick_rounded<Fma, 3>(e, t);
+    e.out.run = pick_rounded<Fma, 3>(e, t, false, true);
   };
   ops["fma"] = fma;
   ops["mad"] = fma;
   ops["div"] = [](Encoding& e) {
     const Type t = e.take_type();
     if (!plain(t)) return encode_integer_div(e, t);
-    e.take("approx");
-    e.take("full");
     operands(e, t, 2);
-    e.out.run = pick_rounded<Div, 2>(e, t);
+    const int approximate = e.take_one_of({"approx", "full"});
+    if (approximate >= 0 && t != Type::f32) e.fail(".approx and .full are for .f32");
+    e.out.run = approximate == 0   ? pick_float<DivApprox, 2>(e, t)
+                : approximate == 1 ? pick_float<Div<Rounding::nearest>, 2>(e, t)
+                                   : pick_rounded<Div, 2>(e, t, false, false);
   };
   ops["rcp"] = [](Encoding& e) {
     const Type t = e.take_type();
-    e.take("approx");
     operands(e, t, 1);
-    e.out.run = pick_rounded<Rcp, 1>(e, t);
+    const bool approximate = e.take("approx");
+    if (approximate && t != Type::f32) e.fail("rcp.approx is modelled for .f32");
+    e.out.run = approximate ? pick_float<Rcp<Rounding::nearest>, 1>(e, t)
+                            : pick_rounded<Rcp, 1>(e, t, false, false);
   };
   ops["sqrt"] = [](Encoding& e) {
     const Type t = e.take_type();
-    e.take("approx");
     operands(e, t, 1);
-    e.out.run = pick_rounded<Sqrt, 1>(e, t);
+    const bool approximate = e.take("approx");
+    if (approximate && t != Type::f32) e.fail("sqrt.approx is for .f32");
+    e.out.run = approximate ? pick_float<Sqrt<Rounding::nearest>, 1>(e, t)
+                            : pick_rounded<Sqrt, 1>(e, t, false, false);
   };
   ops["rsqrt"] = approximate<Rsqrt>;
   ops["sin"] = approximate<Sin>;
@@ -332,6 +443,7 @@ void add_float_opcodes(Opcodes& ops) {
   ops["lg2"] = approximate<Lg2>;
   ops["ex2"] = approximate<Ex2>;
   ops["tanh"] = approximate<Tanh>;
+  ops["testp"] = testp;
   ops["min"] = min_max<false>;
   ops["max"] = min_max<true>;
   ops["neg"] = [](Encoding& e) {
@@ -350,6 +462,7 @@ void add_float_opcodes(Opcodes& ops) {
   };
   ops["copysign"] = [](Encoding& e) {
     const Type t = e.take_type();
+    if (!plain(t)) e.fail(".f32 or .f64 is expected");
     operands(e, t, 2);
     e.out.run = t == Type::f32 ? &binary<float, Copysign> : &binary<double, Copysign>;
   };

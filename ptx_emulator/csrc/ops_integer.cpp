@@ -105,9 +105,10 @@ struct ThenAdd {
     return Add{}(static_cast<D>(Mul{}(a, b)), c);
   }
 };
+template <class High>
 struct MadHiSat {
   int32_t operator()(int32_t a, int32_t b, int32_t c) const {
-    return saturate(int64_t{MulHi{}(a, b)} + c);
+    return saturate(int64_t{High{}(a, b)} + c);
   }
 };
 
@@ -239,6 +240,17 @@ Flow mad_with_carry(Warp& w, const Instr& in, Mask mask) {
   return Flow::next;
 }
 
+bool take_signed(Encoding& e) {
+  const Type t = e.take_type();
+  if (t != Type::s32 && t != Type::u32) e.fail(".s32 or .u32 is expected");
+  return t == Type::s32;
+}
+// Arithmetic takes signed and unsigned types, not bits.
+void expect_integer(Encoding& e, Type t, int least_bits = 16) {
+  if (!is_integer(t) || bits_of(t) < least_bits)
+    e.fail(std::string("type .") + name_of(t) + " is not modelled here");
+}
+
 void three(Encoding& e, Type t) {
   e.expect_operands(3, 3);
   e.out.d = e.destination(0, t);
@@ -271,7 +283,7 @@ void encode_integer_add(Encoding& e, Type t, bool subtract, bool takes_carry) {
   if (sets_carry || takes_carry) {
     e.out.imm = (takes_carry ? 1 : 0) | (sets_carry ? 2 : 0) | (subtract ? 4 : 0);
     e.out.run = bits_of(t) == 64 ? &with_carry<uint64_t> : &with_carry<uint32_t>;
-    if (bits_of(t) < 32) e.fail("carries are kept for 32 and 64 bits");
+    expect_integer(e, t, 32);
   } else if (e.take("sat")) {
     if (t != Type::s32) e.fail(".sat is for .s32");
     e.out.run = subtract ? &binary<int32_t, SubSat> : &binary<int32_t, AddSat>;
@@ -279,11 +291,13 @@ void encode_integer_add(Encoding& e, Type t, bool subtract, bool takes_carry) {
     if (subtract) e.fail("not modelled");
     e.out.run = &binary<uint32_t, Halves<Add, uint16_t>>;
   } else {
+    expect_integer(e, t);
     e.out.run = subtract ? binary_of<Sub>(e, t) : binary_of<Add>(e, t);
   }
 }
 
 void encode_integer_mul(Encoding& e, Type t) {
+  expect_integer(e, t);
   if (e.take("wide")) {
     e.expect_operands(3, 3);
     e.out.d = e.destination(0, widened(e, t));
@@ -303,6 +317,7 @@ void encode_integer_mul(Encoding& e, Type t) {
 }
 
 void encode_integer_mad(Encoding& e, Type t, bool takes_carry) {
+  expect_integer(e, t);
   if (e.take("wide")) {
     four(e, t, widened(e, t));
     e.out.run = pick_integer(e, t, []<class T>(T) -> Handler {
@@ -316,13 +331,14 @@ void encode_integer_mad(Encoding& e, Type t, bool takes_carry) {
   if (half < 0) e.fail(".lo, .hi or .wide is missing");
   const bool sets_carry = e.take("cc");
   if (sets_carry || takes_carry) {
+    expect_integer(e, t, 32);
     e.out.imm = (takes_carry ? 1 : 0) | (sets_carry ? 2 : 0);
     e.out.run = pick_integer(e, t, [&]<class T>(T) -> Handler {
       return half == 0 ? &mad_with_carry<T, MulLo> : &mad_with_carry<T, MulHi>;
     });
   } else if (half == 1 && e.take("sat")) {
     if (t != Type::s32) e.fail(".sat is for .s32");
-    e.out.run = &ternary<int32_t, MadHiSat>;
+    e.out.run = &ternary<int32_t, MadHiSat<MulHi>>;
   } else {
     e.out.run = pick_integer(e, t, [&]<class T>(T) -> Handler {
       return half == 0 ? &ternary<T, ThenAdd<MulLo>> : &ternary<T, ThenAdd<MulHi>>;
@@ -331,6 +347,7 @@ void encode_integer_mad(Encoding& e, Type t, bool takes_carry) {
 }
 
 void encode_integer_div(Encoding& e, Type t) {
+  expect_integer(e, t);
   three(e, t);
   e.out.run = binary_of<Div>(e, t);
 }
@@ -354,11 +371,13 @@ void encode_integer_min_max(Encoding& e, Type t, bool max) {
     if (t != Type::s32) e.fail(".relu is for .s32");
     e.out.run = max ? &binary<int32_t, ThenRelu<Max>> : &binary<int32_t, ThenRelu<Min>>;
   } else {
+    expect_integer(e, t);
     e.out.run = max ? binary_of<Max>(e, t) : binary_of<Min>(e, t);
   }
 }
 
 void encode_integer_neg_abs(Encoding& e, Type t, bool negate) {
+  if (!is_signed(t) || bits_of(t) < 16) e.fail("a signed type is expected");
   e.expect_operands(2, 2);
   e.out.d = e.destination(0, t);
   e.out.a = e.source(1, t);
@@ -369,6 +388,7 @@ void encode_integer_neg_abs(Encoding& e, Type t, bool negate) {
 void add_integer_opcodes(Opcodes& ops) {
   ops["rem"] = [](Encoding& e) {
     const Type t = e.take_type();
+    expect_integer(e, t);
     three(e, t);
     e.out.run = binary_of<Rem>(e, t);
   };
@@ -378,25 +398,38 @@ void add_integer_opcodes(Opcodes& ops) {
   ops["mul24"] = [](Encoding& e) {
     const Type t = e.take_type();
     three(e, t);
-    const bool lo = e.take_one_of({"hi", "lo"}) == 1;
-    if (bits_of(t) != 32) e.fail("mul24 takes 32-bit types");
+    const int half = e.take_one_of({"hi", "lo"});
+    if (half < 0) e.fail(".lo or .hi is missing");
+    const bool lo = half == 1;
+    if (t != Type::u32 && t != Type::s32) e.fail("mul24 takes 32-bit types");
     e.out.run = is_signed(t) ? (lo ? &binary<int32_t, Mul24Lo> : &binary<int32_t, Mul24Hi>)
                              : (lo ? &binary<uint32_t, Mul24Lo> : &binary<uint32_t, Mul24Hi>);
   };
   ops["mad24"] = [](Encoding& e) {
     const Type t = e.take_type();
     four(e, t, t);
-    if (bits_of(t) != 32 || e.take_one_of({"hi", "lo"}) != 1) e.fail("only mad24.lo is modelled");
-    e.out.run =
-        is_signed(t) ? &ternary<int32_t, ThenAdd<Mul24Lo>> : &ternary<uint32_t, ThenAdd<Mul24Lo>>;
+    if (t != Type::u32 && t != Type::s32) e.fail("mad24 takes 32-bit types");
+    const int half = e.take_one_of({"hi", "lo"});
+    if (half < 0) e.fail(".lo or .hi is missing");
+    if (half == 0 && e.take("sat")) {
+      if (t != Type::s32) e.fail(".sat is for .s32");
+      e.out.run = &ternary<int32_t, MadHiSat<Mul24Hi>>;
+    } else if (half == 0) {
+      e.out.run =
+          is_signed(t) ? &ternary<int32_t, ThenAdd<Mul24Hi>> : &ternary<uint32_t, ThenAdd<Mul24Hi>>;
+    } else {
+      e.out.run =
+          is_signed(t) ? &ternary<int32_t, ThenAdd<Mul24Lo>> : &ternary<uint32_t, ThenAdd<Mul24Lo>>;
+    }
   };
   ops["sad"] = [](Encoding& e) {
     const Type t = e.take_type();
+    expect_integer(e, t);
     four(e, t, t);
     e.out.run = pick_integer(e, t, []<class T>(T) -> Handler { return &ternary<T, Sad>; });
   };
   ops["dp4a"] = [](Encoding& e) {
-    const bool a = is_signed(e.take_type()), b = is_signed(e.take_type());
+    const bool a = take_signed(e), b = take_signed(e);
     four(e, Type::b32, Type::b32);
     e.out.run = a ? (b ? &ternary<uint32_t, Dp4a<int8_t, int8_t>>
                        : &ternary<uint32_t, Dp4a<int8_t, uint8_t>>)
@@ -405,7 +438,8 @@ void add_integer_opcodes(Opcodes& ops) {
   };
   ops["dp2a"] = [](Encoding& e) {
     const int half = e.take_one_of({"lo", "hi"});
-    const bool a = is_signed(e.take_type()), b = is_signed(e.take_type());
+    if (half < 0) e.fail(".lo or .hi is missing");
+    const bool a = take_signed(e), b = take_signed(e);
     four(e, Type::b32, Type::b32);
     const auto pick = [&]<class A, class B>(A, B) -> Handler {
       return half == 0 ? &ternary<uint32_t, Dp2a<A, B, 0>> : &ternary<uint32_t, Dp2a<A, B, 16>>;

@@ -204,7 +204,9 @@ class Parser {
       dimensions(f.required_cluster);
     } else if (w == ".maxnreg") {
       f.max_registers = small_integer();
-    } else if (w == ".minnctapersm" || w == ".maxclusterrank" || w == ".maxnctapersm") {
+    } else if (w == ".minnctapersm") {
+      f.min_ctas = small_integer();
+    } else if (w == ".maxclusterrank" || w == ".maxnctapersm") {
       integer_expression();
     } else if (w == ".pragma") {
       while (!take(";")) ++at_;
@@ -270,6 +272,12 @@ class Parser {
     }
     s.line = peek().line;
     s.word = word();
+    // CUTLASS writes blanks before some modifiers.
+    while (peek().kind == Token::word && peek().spelling.starts_with('.')) {
+      const std::string_view modifier = word();
+      const char* end = modifier.data() + modifier.size();
+      s.word = {s.word.data(), static_cast<size_t>(end - s.word.data())};
+    }
     if (!is(";")) {
       operands(s.operands);
     } else {

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "ast.h"
@@ -51,6 +52,7 @@ struct Instr {
   Order order = Order::weak;
   Scope scope = Scope::gpu;
   bool wide_address = false;  // 64-bit register
+  bool watched = false;       // uses registers that a wgmma also uses
   uint32_t extra = 0;
 };
 static_assert(sizeof(Instr) <= 64);
@@ -82,6 +84,9 @@ struct Kernel {
   std::vector<Parameter> params;
   uint64_t param_bytes = 0;
   uint64_t static_shared = 0;  // dynamic shared memory starts behind it
+  uint64_t shared_align = 16;  // of dynamic shared memory
+  uint64_t register_bytes = 0;  // of a warp
+  uint64_t local_bytes = 0;     // of a thread
   const Function* source = nullptr;
 };
 
@@ -90,10 +95,12 @@ struct Program {
   std::vector<Instr> code;
   std::vector<InstrInfo> info;
   std::vector<Ref> refs;
+  std::vector<std::vector<Ref>> operands;  // the registers of each instruction
+  std::unordered_map<Ref, std::string_view> register_names;
   std::vector<std::vector<uint32_t>> branch_tables;
   std::vector<Kernel> kernels;
   std::vector<uint8_t> constants;  // 32 lanes each; aligned by Program::constant_base
-  uint64_t register_bytes = 0;     // of a warp
+  uint64_t register_bytes = 0;     // of a warp, while a function is decoded
   uint64_t local_bytes = 0;        // of a thread
   struct GlobalBlock {
     std::string_view name;

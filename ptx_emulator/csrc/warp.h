@@ -9,9 +9,15 @@
 
 namespace ptx {
 
+struct Block;
 struct Cta;
-struct Machine;
+class Machine;
 struct WarpClock;
+
+// What another module keeps with a warp, a CTA or a machine.
+struct Attachment {
+  virtual ~Attachment() = default;
+};
 
 // Registers that every warp has at the same place, in front of the program's own.
 enum Special : uint32_t {
@@ -63,14 +69,23 @@ enum Special : uint32_t {
 constexpr uint64_t kSpecialBytes = kSpecialCount * kLanes * sizeof(uint32_t);
 
 // Why a group of lanes does not run.
-enum class Wait : uint8_t { none, lanes, warp_barrier, cta_barrier, cluster_barrier };
+enum class Wait : uint8_t {
+  none,
+  lanes,         // for its members to come to the same instruction
+  warp_barrier,  // bar.warp.sync, for its members to come to any one
+  cta_barrier,
+  cluster_barrier,
+  registers,  // setmaxnreg.inc
+  async,  // for an asynchronous operation: mbarriers, groups of copies
+};
 
 struct Group {
   uint32_t pc = 0;
   Mask lanes = 0;
   Wait wait = Wait::none;
   Mask members = 0;  // whom a group waits for: lanes of the warp
-  int barrier = 0;
+  uint32_t at = 0;   // the waiting instruction; pc is where the group goes on
+  uint64_t key = 0;  // what it waits for: a barrier's index or address
 };
 
 struct Warp {
@@ -87,7 +102,9 @@ struct Warp {
   // The group that is running; the others are in `groups`.
   uint32_t pc = 0;
   Mask active = 0;
+  uint32_t merge_pc = ~0u;  // where the next of the other groups is
   Mask alive = 0;
+  Mask existing = 0;  // alive at the start
   uint8_t* base[2] = {nullptr, nullptr};
   uint64_t* counts = nullptr;  // executions of each instruction
   Cta* cta = nullptr;
@@ -95,16 +112,34 @@ struct Warp {
   WarpClock* clock = nullptr;  // null if races are not looked for
   std::vector<Group> groups;
   int index = 0;  // in the CTA
+  bool queued = false;
+  uint32_t slices = 0;  // begun with the group that runs
   Mask carry = 0;
-  // Where the last access to global memory went.
-  uint64_t last_begin = 0, last_end = 0;
-  void* last_region = nullptr;
+  const Block* last_block = nullptr;  // where the last access to global memory went
   std::unique_ptr<uint8_t[]> registers;
-  std::vector<uint8_t> local;  // kLanes times Program::local_bytes
+  uint64_t register_bytes = 0;
+  std::vector<uint8_t> local;          // kLanes times Kernel::local_bytes
+  std::vector<uint8_t> local_written;  // a flag per byte
+  std::unique_ptr<Attachment> engines;
 
-  // Parks the running group (at its present pc) until something wakes it.
-  Flow park(Wait wait, Mask lanes, Mask members, int barrier = 0);
+  // Parks lanes of the running group, which must include `lanes`; the others of the group, whose
+  // guard was false, go on behind the instruction. The parked lanes go on at `resume`: the present
+  // pc if the instruction is to be tried again.
+  Flow park(Wait wait, Mask lanes, uint32_t resume, Mask members = 0, uint64_t key = 0);
+  // Whether all lanes of `members` that are alive run this instruction; if not, parks until more
+  // lanes come, and the handler must return Flow::regroup.
+  bool gather(Mask mask, Mask members);
+  // Lets the groups go on that wait like this for this.
+  void wake(Wait wait, uint64_t key);
+  // Chooses the group that runs next; false if none can.
+  bool choose(bool rotate = false);
+  void exit(Mask lanes);
+  // Lets the groups in bar.warp.sync go on whose members have all come.
+  void release_warp_barriers();
   bool done() const { return alive == 0; }
 };
+
+// Steps that the warp's machine has made; the scheduler's.
+uint64_t elapsed(const Warp& w);
 
 }  // namespace ptx

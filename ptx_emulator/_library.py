@@ -1,0 +1,72 @@
+"""The C interface of csrc/c_api.cpp."""
+
+import ctypes
+from ctypes import POINTER, Structure, c_char_p, c_int32, c_uint32, c_uint64, c_void_p
+from functools import cache
+
+from ._build import library as built_library
+
+
+class Region(Structure):
+    _fields_ = (
+        ("begin", c_uint64),
+        ("bytes", c_uint64),
+        ("name", c_char_p),
+        ("read_only", c_int32),
+        ("written", c_int32),
+    )
+
+
+class LaunchStruct(Structure):
+    _fields_ = (
+        ("grid", c_uint32 * 3),
+        ("block", c_uint32 * 3),
+        ("cluster", c_uint32 * 3),
+        ("dynamic_shared", c_uint64),
+        ("seed", c_uint64),
+        ("mode", c_int32),
+        ("races", c_int32),
+        ("params", c_char_p),
+        ("param_bytes", c_uint64),
+        ("regions", POINTER(Region)),
+        ("region_count", c_uint64),
+        ("coarse_fp8", c_int32),
+    )
+
+
+_SIGNATURES = {
+    "ptx_module_load": (c_void_p, [c_char_p, c_uint64, c_char_p, c_uint64]),
+    "ptx_module_free": (None, [c_void_p]),
+    "ptx_unsupported_count": (c_uint64, [c_void_p]),
+    "ptx_unsupported": (
+        c_int32,
+        [c_void_p, c_uint64, POINTER(c_char_p), POINTER(c_char_p)],
+    ),
+    "ptx_kernel_count": (c_uint64, [c_void_p]),
+    "ptx_kernel_name": (c_char_p, [c_void_p, c_uint64]),
+    "ptx_param_count": (c_uint64, [c_void_p, c_uint64]),
+    "ptx_param": (
+        None,
+        [c_void_p, c_uint64, c_uint64, POINTER(c_uint64), POINTER(c_uint64)],
+    ),
+    "ptx_kernel_cluster": (None, [c_void_p, c_uint64, POINTER(c_uint32)]),
+    "ptx_variable": (c_uint64, [c_void_p, c_char_p, POINTER(c_uint64)]),
+    "ptx_encode_tensor_map": (c_int32, [c_void_p, c_char_p, c_char_p, c_uint64]),
+    "ptx_launch": (c_void_p, [c_void_p, c_uint64, POINTER(LaunchStruct)]),
+    "ptx_outcome_free": (None, [c_void_p]),
+    "ptx_outcome_kind": (c_int32, [c_void_p]),
+    "ptx_outcome_error": (c_char_p, [c_void_p]),
+    "ptx_outcome_stat": (c_uint64, [c_void_p, c_int32]),
+    "ptx_outcome_counts": (c_uint64, [c_void_p, c_uint64, POINTER(POINTER(c_uint64))]),
+    "ptx_instruction": (c_int32, [c_void_p, c_uint64, POINTER(c_char_p)]),
+}
+
+
+@cache
+def load() -> ctypes.CDLL:
+    lib = ctypes.CDLL(str(built_library()))
+    for name, (result, arguments) in _SIGNATURES.items():
+        function = getattr(lib, name)
+        function.restype = result
+        function.argtypes = arguments
+    return lib

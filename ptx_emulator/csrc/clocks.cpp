@@ -1,0 +1,151 @@
+#include "clocks.h"
+
+#include <algorithm>
+
+namespace ptx {
+namespace {
+
+void join(std::vector<Known>& a, const std::vector<Known>& b) {
+  if (a.size() < b.size()) a.resize(b.size());
+  for (size_t i = 0; i < b.size(); ++i) a[i].join(b[i]);
+}
+
+void meet(std::vector<Known>& a, const std::vector<Known>& b) {
+  if (a.size() > b.size()) a.resize(b.size());
+  for (size_t i = 0; i < a.size(); ++i) a[i].meet(b[i]);
+}
+
+void add(std::vector<Known>& v, uint32_t index, uint32_t time, Mask lanes, bool full) {
+  if (v.size() <= index) v.resize(index + 1);
+  v[index].join(full ? Known{time, 0, 0} : Known{0, time, lanes});
+}
+
+}  // namespace
+
+void ClusterView::join(const ClusterView& o) {
+  for (int i = 0; i < kAspects; ++i) ptx::join(of[i], o.of[i]);
+}
+
+void Knowledge::clear(uint32_t cluster) {
+  cluster_ = cluster;
+  for (auto& known : own_.of) known.clear();
+  foreign_.clear();
+}
+
+const ClusterView* Knowledge::find(uint32_t cluster) const {
+  const auto it = std::lower_bound(foreign_.begin(), foreign_.end(), cluster,
+                                   [](const Foreign& f, uint32_t c) { return f.cluster < c; });
+  return it != foreign_.end() && it->cluster == cluster ? it->view.get() : nullptr;
+}
+
+Known Knowledge::of(Agent agent, int aspect) const {
+  const ClusterView* view = view_of(agent);
+  const uint32_t i = local_of(agent);
+  return view && i < view->of[aspect].size() ? view->of[aspect][i] : Known{};
+}
+
+void Knowledge::join_view(uint32_t cluster, std::shared_ptr<const ClusterView> view) {
+  if (cluster == cluster_) return own_.join(*view);
+  const auto it = std::lower_bound(foreign_.begin(), foreign_.end(), cluster,
+                                   [](const Foreign& f, uint32_t c) { return f.cluster < c; });
+  if (it == foreign_.end() || it->cluster != cluster) {
+    foreign_.insert(it, {cluster, std::move(view)});
+    return;
+  }
+  if (it->view == view) return;
+  auto both = std::make_shared<ClusterView>(*it->view);
+  both->join(*view);
+  // Knowledge mostly grows: the newer view then is shared, not copied.
+  it->view = *both == *view ? std::move(view) : std::move(both);
+}
+
+void Knowledge::join(const Knowledge& o) {
+  if (cluster_ == o.cluster_) {
+    own_.join(o.own_);
+  } else {
+    join_view(o.cluster_, std::make_shared<ClusterView>(o.own_));
+  }
+  for (const Foreign& f : o.foreign_) join_view(f.cluster, f.view);
+}
+
+void Knowledge::add(Agent agent, uint32_t time, Mask lanes, bool full, int aspect) {
+  if (cluster_of(agent) == cluster_)
+    return ptx::add(own_.of[aspect], local_of(agent), time, lanes, full);
+  auto view = std::make_shared<ClusterView>();
+  ptx::add(view->of[aspect], local_of(agent), time, lanes, full);
+  join_view(cluster_of(agent), std::move(view));
+}
+
+// Foreign views are shared: a changed one is a new one.
+template <class F>
+void Knowledge::change_views(F change) {
+  change(own_);
+  for (Foreign& f : foreign_) {
+    auto view = std::make_shared<ClusterView>(*f.view);
+    change(*view);
+    if (!(*view == *f.view)) f.view = std::move(view);
+  }
+}
+
+void Knowledge::proxy() {
+  change_views([](ClusterView& v) { ptx::join(v.of[kProxied], v.of[kSeen]); });
+}
+
+void Knowledge::fence(int level) {
+  change_views([=](ClusterView& v) {
+    for (int l = 0; l <= level; ++l) {
+      ptx::join(v.of[kSeen], v.of[kHeld + l]);
+      v.of[kHeld + l].clear();
+    }
+    ptx::join(v.of[kFlushed + level], v.of[kSeen]);
+  });
+}
+
+void Knowledge::hold(const Knowledge& o, int level) {
+  const auto held = [=](const ClusterView& v) {
+    auto view = std::make_shared<ClusterView>();
+    view->of[kHeld + level] = v.of[kSeen];
+    view->of[kProxied] = v.of[kProxied];
+    return view;
+  };
+  join_view(o.cluster_, held(o.own_));
+  for (const Foreign& f : o.foreign_) join_view(f.cluster, held(*f.view));
+}
+
+bool Knowledge::has_flushed(int level) const {
+  // What a fence flushes holds the fencing warp itself, of the own cluster.
+  return !own_.of[kFlushed + level].empty();
+}
+
+Knowledge Knowledge::flushed(int level) const {
+  const auto flushed = [=](const ClusterView& v) {
+    ClusterView view;
+    view.of[kSeen] = v.of[kFlushed + level];
+    ptx::meet(view.of[kSeen], v.of[kSeen]);
+    view.of[kProxied] = v.of[kProxied];
+    return view;
+  };
+  Knowledge result(cluster_);
+  result.own_ = flushed(own_);
+  for (const Foreign& f : foreign_)
+    result.foreign_.push_back({f.cluster, std::make_shared<ClusterView>(flushed(*f.view))});
+  return result;
+}
+
+void Knowledge::meet(const Knowledge& o) {
+  for (int i = 0; i < kAspects; ++i) ptx::meet(own_.of[i], o.own_.of[i]);
+  std::vector<Foreign> kept;
+  for (Foreign& f : foreign_) {
+    const ClusterView* other = o.find(f.cluster);
+    if (!other) continue;
+    if (other != f.view.get()) {
+      auto view = std::make_shared<ClusterView>(*f.view);
+      for (int i = 0; i < kAspects; ++i) ptx::meet(view->of[i], other->of[i]);
+      f.view = std::move(view);
+    }
+    kept.push_back(std::move(f));
+  }
+  foreign_ = std::move(kept);
+}
+
+}  // namespace ptx

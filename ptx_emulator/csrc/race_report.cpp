@@ -1,0 +1,74 @@
+// Races in words.
+#include "error.h"
+#include "races.h"
+
+namespace ptx {
+
+void Races::report(const Block& block, uint64_t address, const Entry& earlier, const Entry& later,
+                   bool only_proxy) {
+  constexpr size_t kMost = 8;
+  if (conflicts_.size() >= kMost) return;
+  if (!reported_.emplace(earlier.pc, later.pc).second) return;
+  const uint32_t both = earlier.bytes & later.bytes;
+  const uint64_t begin = address + static_cast<uint64_t>(__builtin_ctz(both));
+  std::string place;
+  if (block.begin >= kSharedWindow) {
+    place = "shared memory at " + hex(begin - kSharedWindow);
+  } else {
+    place = hex(begin) + " (" + block.name + " + " + std::to_string(begin - block.begin) + ")";
+  }
+  conflicts_.push_back({earlier, later, place, only_proxy});
+  conflicts_.back().earlier.drop(~both);
+  conflicts_.back().later.drop(~both);
+}
+
+std::string Races::describe(const Entry& e, Mask other_lanes) const {
+  const uint64_t ctas_per_cluster = warps_per_cluster_ / warps_per_cta_;
+  Cta cta;
+  const uint32_t* c = machine_.options.cluster;
+  const uint32_t* grid = machine_.options.grid;
+  const uint64_t cluster = cluster_of(e.agent);
+  const uint64_t along_x = grid[0] / c[0], along_y = grid[1] / c[1];
+  const uint32_t rank = rank_of(e.agent) % static_cast<uint32_t>(ctas_per_cluster);
+  cta.index[0] = static_cast<uint32_t>(cluster % along_x) * c[0] + rank % c[0];
+  cta.index[1] = static_cast<uint32_t>(cluster / along_x % along_y) * c[1] + rank / c[0] % c[1];
+  cta.index[2] = static_cast<uint32_t>(cluster / along_x / along_y) * c[2] + rank / c[0] / c[1];
+  std::string who;
+  if (is_warp(e.agent)) {
+    // Within a warp, another lane than the other access's is the interesting one.
+    const Mask lanes = e.lanes & ~other_lanes ? e.lanes & ~other_lanes : e.lanes;
+    who = machine_.thread_name(cta, static_cast<int>(local_of(e.agent) % warps_per_cta_),
+                               __builtin_ctz(lanes));
+  } else {
+    const auto& m =
+        clusters_.at(cluster_of(e.agent)).mechanisms[local_of(e.agent) - warps_per_cluster_];
+    who = m.what + " of " + machine_.cta_name(cta);
+  }
+  return std::string(e.write ? "write" : "read") + " by " + who + "\n    at " +
+         machine_.program.describe(static_cast<uint32_t>(e.pc));
+}
+
+std::string Races::found() const {
+  const size_t count = conflicts_.size() + notes_.size();
+  std::string text = std::string(machine_.kernel.name) + ": " + std::to_string(count) +
+                     (count == 1 ? " race" : " races");
+  for (const Conflict& c : conflicts_) {
+    const bool same = c.earlier.agent == c.later.agent && is_warp(c.later.agent);
+    const Mask first = c.later.lanes & -c.later.lanes;
+    text += "\n  " + c.place + ":";
+    text += "\n    " + describe(c.earlier, same ? first : 0);
+    text += "\n  and " + describe(c.later, 0);
+    text += c.only_proxy ? "\n  are ordered, but no fence.proxy.async lies between them"
+            : same       ? "\n  by other lanes of the warp: nothing orders them"
+                         : "\n  are not ordered";
+  }
+  for (const std::string& note : notes_) text += "\n  " + note;
+  return text;
+}
+
+void Races::note(std::string what) {
+  constexpr size_t kMost = 8;
+  if (notes_.size() < kMost) notes_.insert(std::move(what));
+}
+
+}  // namespace ptx

@@ -1,0 +1,51 @@
+// Who accessed each 16 bytes of memory, and when.
+#pragma once
+
+#include <cstdint>
+
+#include "clocks.h"
+#include "memory.h"
+
+namespace ptx {
+
+// How the lanes of an entry share its bytes.
+enum class Sharing : uint8_t {
+  each,    // every lane accessed all of the bytes
+  spread,  // lanes in ascending order accessed equal parts in ascending order
+  some,    // it is not known which lane accessed which byte
+};
+
+// Accesses by one warp instruction or one asynchronous operation.
+struct Entry {
+  uint32_t agent : kAgentBits;
+  uint32_t strength : 3;  // 0: weak; else 1 + Scope
+  Mask lanes;
+  uint64_t time : 26;
+  uint64_t bytes : 16;  // a bit each; 0: no entry
+  uint64_t pc : 19;
+  uint64_t write : 1;
+  uint64_t sharing : 2;
+
+  // The lanes that may have accessed one of these bytes.
+  Mask lanes_of(uint32_t some_bytes) const;
+  // Forgets these bytes.
+  void drop(uint32_t gone);
+};
+static_assert(sizeof(Entry) == 16);
+
+constexpr uint32_t kMostTime = (1u << 26) - 1, kMostPc = 1u << 19;
+
+// The accesses to 16 bytes that a later one may race with.
+struct alignas(64) Cell {
+  Entry entries[3];
+  uint32_t more;         // index of further entries, 0 if there are none
+  uint8_t more_writes;   // whether some of those are writes
+  uint8_t is_location;   // a strong write to it has published something
+};
+static_assert(sizeof(Cell) == 64);
+
+inline Cell* Block::cell(uint64_t address) const {
+  return cells + ((address >> 4) - (begin >> 4));
+}
+
+}  // namespace ptx

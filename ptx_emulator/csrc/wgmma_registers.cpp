@@ -1,0 +1,72 @@
+// The registers of wgmma: who may use them when.
+#include <cstring>
+
+#include "engines.h"
+#include "wgmma_state.h"
+
+namespace ptx {
+namespace {
+
+[[noreturn]] void register_fault(const Warp& w, Ref ref, const std::string& what) {
+  const std::string name(program_of(w).register_names.at(ref));
+  throw Fault(Fault::race, "register " + name + " of a wgmma " + what);
+}
+
+}  // namespace
+
+WgmmaState& wgmma_state_of(Warp& w) {
+  auto& state = engines_of(w).wgmma;
+  if (!state) {
+    state = std::make_unique<WgmmaState>();
+    state->uses.resize(w.register_bytes / 64 + 2);
+    state->shadow = std::make_unique<uint8_t[]>(w.register_bytes + 128);
+  }
+  return *state;
+}
+
+void check_register(const Warp& w, const WgmmaState& s, Ref ref, bool accumulator, uint32_t shape) {
+  const RegisterUse& use = s.uses[ref / 64];
+  const bool held = use.held_until > s.settled;
+  if (held && use.accumulator != accumulator)
+    register_fault(w, ref, "is in use by an earlier wgmma that has not been waited for");
+  if (use.touched == s.interval)
+    register_fault(w, ref, "was used since the last wgmma.fence: a wgmma.fence is missing");
+  if (accumulator && use.accumulator && use.shape != shape && use.shape_interval == s.interval)
+    register_fault(w, ref, "accumulated another shape since the last wgmma.fence");
+}
+
+void hold_register(Warp& w, WgmmaState& s, Ref ref, bool accumulator, uint32_t shape) {
+  RegisterUse& use = s.uses[ref / 64];
+  const bool held = use.held_until > s.settled;
+  use.held_until = s.issued + 1;
+  use.accumulator = accumulator;
+  use.shape = shape;
+  use.shape_interval = s.interval;
+  if (!accumulator || held || is_eager(w)) return;
+  uint8_t* bytes = w.out<uint8_t>(ref);
+  std::memcpy(s.shadow.get() + ref, bytes, 4 * kLanes);
+  std::memset(bytes, 0xff, 4 * kLanes);
+  s.held.push_back(ref);
+}
+
+void release_registers(Warp& w, WgmmaState& s) {
+  std::erase_if(s.held, [&](Ref ref) {
+    if (s.uses[ref / 64].held_until > s.settled) return false;
+    std::memcpy(w.out<uint8_t>(ref), s.shadow.get() + ref, 4 * kLanes);
+    return true;
+  });
+}
+
+void note_matrix_registers(Warp& w, const Instr& in) {
+  if (!w.machine->options.races) return;
+  WgmmaState& s = wgmma_state_of(w);
+  const auto pc = static_cast<size_t>(&in - program_of(w).code.data());
+  for (Ref ref : program_of(w).operands[pc]) {
+    RegisterUse& use = s.uses[ref / 64];
+    use.touched = s.interval;
+    if (use.held_until > s.settled)
+      register_fault(w, ref, "is used before the wgmma has been waited for");
+  }
+}
+
+}  // namespace ptx
