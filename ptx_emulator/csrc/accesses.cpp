@@ -11,14 +11,21 @@ void check_races(Warp& w, const Block& block, const Access& a, const Manner& man
   w.machine->races->access(w, block, a, manner);
 }
 
+const Races::Mechanism& Races::mechanism(Agent agent) const {
+  const uint32_t cluster = cluster_of(agent);
+  if (!last_ || last_cluster_ != cluster) {
+    last_ = &clusters_.at(cluster);
+    last_cluster_ = cluster;
+  }
+  return last_->mechanisms[local_of(agent) - warps_per_cluster_];
+}
+
 Proxy Races::proxy_of(Agent agent) const {
-  if (is_warp(agent)) return Proxy::generic;
-  return clusters_.at(cluster_of(agent)).mechanisms[local_of(agent) - warps_per_cluster_].proxy;
+  return is_warp(agent) ? Proxy::generic : mechanism(agent).proxy;
 }
 
 uint32_t Races::rank_of(Agent agent) const {
-  if (is_warp(agent)) return local_of(agent) / warps_per_cta_;
-  return clusters_.at(cluster_of(agent)).mechanisms[local_of(agent) - warps_per_cluster_].rank;
+  return is_warp(agent) ? local_of(agent) / warps_per_cta_ : mechanism(agent).rank;
 }
 
 bool Races::both_strong(const Entry& a, const Entry& b) const {
