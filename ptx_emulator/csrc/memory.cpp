@@ -89,7 +89,7 @@ void GlobalMemory::finish(bool races) {
       pages_.emplace_back((b.end - b.begin + 63) / 64 * 8);
       b.written = static_cast<uint64_t*>(pages_.back().data());
     }
-    if (races) {
+    if (races && !b.read_only) {
       pages_.emplace_back(((b.end + 15) / 16 - b.begin / 16) * sizeof(Cell));
       b.cells = static_cast<Cell*>(pages_.back().data());
     }

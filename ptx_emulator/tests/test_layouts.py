@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ptx_emulator import Module
+from ptx_emulator import Module, TensorMap
 
 from . import layouts
 
@@ -24,7 +24,7 @@ START = (
 )
 
 
-def kernel(body, *params):
+def kernel(body, *params, extra=""):
     """A module with the kernel `k`: its pointers come in %rd0 and up, shared memory is `bytes`."""
     declared = ", ".join(f".param .u64 {name}" for name in params)
     loads = "\n".join(
@@ -35,7 +35,7 @@ def kernel(body, *params):
 .target sm_90a
 .address_size 64
 .extern .shared .align 1024 .b8 bytes[];
-.visible .entry k({declared})
+.visible .entry k({declared}{extra})
 {{
 .reg .pred %p<8>;
 .reg .b32 %r<256>;
@@ -341,3 +341,47 @@ DONE:
         row, column = layouts.ldmatrix(lane, j, transposed)
         assert out[lane, i, j] == elements[order[8 * i + row], column]
     np.testing.assert_array_equal(stored, elements[order])
+
+
+@pytest.mark.parametrize("mode", ["eager", "late"])
+@pytest.mark.parametrize("swizzle", layouts.SWIZZLES)
+def test_tensor_copies(swizzle, mode):
+    """Rows of a tile, 16 bytes to a chunk, lie where the figure of the swizzle has them."""
+    rows, width = 24, (swizzle or 64) // 2
+    tile = np.arange(rows * width, dtype=np.uint16).reshape(rows, width)
+    size = tile.nbytes
+    code = f"""
+setp.ne.u32 %p1, %r0, 0;
+@%p1 bra READY;
+mbarrier.init.shared::cta.b64 [bytes+{size}], 1;
+fence.mbarrier_init.release.cluster;
+READY:
+bar.sync 0;
+@%p1 bra WAIT;
+mov.u32 %r2, 0;
+mbarrier.arrive.expect_tx.shared::cta.b64 _, [bytes+{size}], {size};
+cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes
+  [bytes], [map, {{%r2, %r2}}], [bytes+{size}];
+WAIT:
+mbarrier.try_wait.parity.shared::cta.b64 %p2, [bytes+{size}], 0;
+@!%p2 bra WAIT;
+shl.b32 %r3, %r0, 2;
+NEXT:
+add.s32 %r4, %r1, %r3;
+ld.shared.u32 %r5, [%r4];
+cvt.u64.u32 %rd5, %r3;
+add.s64 %rd5, %rd0, %rd5;
+st.global.u32 [%rd5], %r5;
+add.s32 %r3, %r3, 128;
+setp.lt.u32 %p3, %r3, {size};
+@%p3 bra NEXT;
+"""
+    out = np.zeros(tile.shape, np.uint16)
+    made = kernel(code, "out", extra=", .param .align 64 .b8 map[128]")
+    tensor_map = TensorMap(tile, box=(width, rows), swizzle=swizzle)
+    made.launch("k", 1, 32, [out, tensor_map], shared=size + 8, memory=[tile], mode=mode)
+    expected = np.zeros(size, np.uint8)
+    for offset in range(0, size, 16):
+        at = layouts.swizzle_by_figure(offset, swizzle)
+        expected[at : at + 16] = tile.reshape(-1).view(np.uint8)[offset : offset + 16]
+    np.testing.assert_array_equal(out.reshape(-1).view(np.uint8), expected)
