@@ -114,6 +114,8 @@ void Machine::slice(size_t place, uint32_t length) {
   Warp& w = *queue_[place];
   const Instr* code = program.code.data();
   uint32_t left = length;
+  slice_length_ = length;
+  slice_left_ = &left;
   try {
     // A group that has run for several slices may spin on what another group is to do.
     const bool rotate = w.active != 0 && ++w.slices % 16 == 0;
@@ -141,6 +143,7 @@ void Machine::slice(size_t place, uint32_t length) {
   } catch (const Fault& fault) {
     rethrow(w, fault);
   }
+  slice_left_ = nullptr;
   now += length - left;
   if (w.active) return;
   // The queue may have grown, but what it held has not moved.

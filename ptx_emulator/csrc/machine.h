@@ -101,7 +101,8 @@ class Machine {
   std::vector<uint8_t> params;
   Block param_block;  // of them, in their window
   Random random;
-  uint64_t now = 0;  // warp instructions so far
+  uint64_t now = 0;  // warp instructions before this slice
+  uint64_t elapsed() const { return now + (slice_left_ ? slice_length_ - *slice_left_ : 0); }
   Stats stats;
   std::unique_ptr<Races> races;  // null if they are not looked for
   std::unique_ptr<Attachment> engines;
@@ -140,6 +141,8 @@ class Machine {
   std::vector<Later> later_;  // a heap by due time
   uint64_t later_count_ = 0, last_progress_ = 0, next_probe_ = 0;
   std::string reported_later_;
+  const uint32_t* slice_left_ = nullptr;
+  uint32_t slice_length_ = 0;
   uint64_t target_ = 1;  // clusters that are to be resident
 };
 

@@ -26,7 +26,7 @@ struct Block {
     return address >= begin && bytes <= end - begin && address - begin <= end - begin - bytes;
   }
   uint8_t* at(uint64_t address) const { return data + (address - begin); }
-  Cell* cell(uint64_t address) const;
+  Cell* cell(uint64_t address) const;  // inline, in shadow.h
   bool all_written(uint64_t address, uint64_t bytes) const;
   void set_written(uint64_t address, uint64_t bytes) const;
 };

@@ -90,10 +90,17 @@ class Races {
     bool only_proxy;
   };
 
-  void touch(const Judge& judge, const Block& block, uint64_t address, const Entry& entry);
+  // Whether the cell has a location that others synchronise with.
+  bool touch(const Judge& judge, const Block& block, uint64_t address, const Entry& entry);
   void review(const Judge& judge, const Block& block, uint64_t address, Entry& earlier,
-              const Entry& later);
+              Entry& later);
+  void review_more(const Judge& judge, const Block& block, uint64_t address, Cell& cell,
+                   Entry& entry);
+  void replace_read(const Judge& judge, Entry& earlier, Entry& later) const;
   bool ordered(const Judge& judge, const Entry& earlier, const Entry& later) const;
+  bool ordered_for_operation(const AsyncOperation& op, const Entry& earlier,
+                             const Entry& later) const;
+  bool ordered_for_lanes(const WarpClock& c, const Entry& earlier, const Entry& later) const;
   bool lane_by_lane(const WarpClock& c, const Entry& earlier, const Entry& later) const;
   bool needs_proxy_fence(const Judge& judge, const Entry& earlier) const;
   void remember(Cell& cell, const Entry& entry);

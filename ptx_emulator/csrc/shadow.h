@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "clocks.h"
+#include "memory.h"
 
 namespace ptx {
 
@@ -42,5 +43,9 @@ struct alignas(64) Cell {
   uint8_t is_location;   // a strong write to it has published something
 };
 static_assert(sizeof(Cell) == 64);
+
+inline Cell* Block::cell(uint64_t address) const {
+  return cells + ((address >> 4) - (begin >> 4));
+}
 
 }  // namespace ptx

@@ -149,7 +149,7 @@ void Machine::fill_specials(Warp& w, const Cta& cta) {
 }
 
 uint64_t elapsed(const Warp& w) {
-  return w.machine->now;
+  return w.machine->elapsed();
 }
 
 }  // namespace ptx

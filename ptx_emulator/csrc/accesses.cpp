@@ -1,0 +1,296 @@
+// Each access is judged by the earlier ones to the same bytes, and remembered.
+#include <algorithm>
+#include <bit>
+
+#include "error.h"
+#include "races.h"
+
+namespace ptx {
+
+void check_races(Warp& w, const Block& block, const Access& a, const Manner& manner) {
+  w.machine->races->access(w, block, a, manner);
+}
+
+const Races::Mechanism& Races::mechanism(Agent agent) const {
+  const uint32_t cluster = cluster_of(agent);
+  if (!last_ || last_cluster_ != cluster) {
+    last_ = &clusters_.at(cluster);
+    last_cluster_ = cluster;
+  }
+  return last_->mechanisms[local_of(agent) - warps_per_cluster_];
+}
+
+Proxy Races::proxy_of(Agent agent) const {
+  if (is_warp(agent)) return Proxy::generic;
+  return mechanism(agent).proxy;
+}
+
+uint32_t Races::rank_of(Agent agent) const {
+  if (is_warp(agent)) return local_of(agent) / warps_per_cta_;
+  return mechanism(agent).rank;
+}
+
+bool Races::both_strong(const Entry& a, const Entry& b) const {
+  if (!a.strength || !b.strength) return false;
+  const auto scope = static_cast<Scope>(std::min<uint32_t>(a.strength, b.strength) - 1);
+  if (scope >= Scope::gpu) return true;
+  if (cluster_of(a.agent) != cluster_of(b.agent)) return false;
+  return scope == Scope::cluster || rank_of(a.agent) == rank_of(b.agent);
+}
+
+// Whether each lane of `later` comes behind the same lane's part of `earlier`, and behind others'
+// that it knows of.
+bool Races::lane_by_lane(const WarpClock& c, const Entry& earlier, const Entry& later) const {
+  if (earlier.lanes == later.lanes &&
+      (std::has_single_bit(earlier.lanes) ||
+       (earlier.sharing == later.sharing && earlier.bytes == later.bytes &&
+        static_cast<Sharing>(earlier.sharing) == Sharing::spread)))
+    return true;
+  for (uint32_t left = earlier.bytes & later.bytes; left; left &= left - 1) {
+    const Mask before = earlier.lanes_of(left & -left), after = later.lanes_of(left & -left);
+    // Which lane it was is not known: it may have been the same.
+    if (static_cast<Sharing>(earlier.sharing) == Sharing::some && (after & ~before) == 0) continue;
+    bool known = true;
+    for_each_lane(after, [&](int l) {
+      const Mask others = before & ~(Mask{1} << l);
+      if (!others || c.common.covers(earlier.agent, earlier.time, others)) return;
+      bool by_part = false;
+      for (const WarpClock::Part& p : c.parts)
+        by_part |= (p.lanes >> l & 1) && p.known.covers(earlier.agent, earlier.time, others);
+      known &= by_part;
+    });
+    if (!known) return false;
+  }
+  return true;
+}
+
+bool Races::ordered_for_operation(const AsyncOperation& op, const Entry& earlier,
+                                  const Entry& later) const {
+  if (earlier.agent == op.agent && earlier.time == op.time) return true;
+  return op.view.covers(earlier.agent, earlier.time, earlier.lanes) ||
+         op.view.covers(earlier.agent, earlier.time, earlier.lanes_of(later.bytes));
+}
+
+// Where what the warp's lanes know together does not tell.
+bool Races::ordered_for_lanes(const WarpClock& c, const Entry& earlier, const Entry& later) const {
+  if (earlier.agent == c.agent)  // lanes of one instruction are not held against each other
+    return earlier.time == later.time || lane_by_lane(c, earlier, later);
+  const Mask before = earlier.lanes_of(later.bytes);
+  if (before != earlier.lanes && c.common.covers(earlier.agent, earlier.time, before)) return true;
+  for (const WarpClock::Own& own : c.own)
+    if (own.agent == earlier.agent && earlier.time <= own.time && lane_by_lane(c, earlier, later))
+      return true;
+  Mask left = later.lanes_of(earlier.bytes);
+  for (const WarpClock::Part& p : c.parts)
+    if (p.known.covers(earlier.agent, earlier.time, before)) left &= ~p.lanes;
+  return left == 0;
+}
+
+[[gnu::always_inline]] inline bool Races::ordered(const Judge& judge, const Entry& earlier,
+                                                  const Entry& later) const {
+  if (judge.op) return ordered_for_operation(*judge.op, earlier, later);
+  return judge.clock->common.covers(earlier.agent, earlier.time, earlier.lanes) ||
+         ordered_for_lanes(*judge.clock, earlier, later);
+}
+
+bool Races::needs_proxy_fence(const Judge& judge, const Entry& earlier) const {
+  if (!judge.of_async_proxy || !earlier.write) return false;
+  if (proxy_of(earlier.agent) != Proxy::generic) return false;
+  return !judge.op->view.known->covers(earlier.agent, earlier.time, earlier.lanes, kProxied);
+}
+
+// Judges an earlier entry of the cell by the later one, which may take its place.
+[[gnu::always_inline]] inline void Races::review(const Judge& judge, const Block& block,
+                                                 uint64_t address, Entry& earlier, Entry& later) {
+  const uint32_t both = earlier.bytes & later.bytes;
+  if (!both) return;
+  if (!earlier.write && !later.write) {
+    if ((earlier.bytes & ~later.bytes) == 0 && later.strength <= earlier.strength)
+      replace_read(judge, earlier, later);
+    return;
+  }
+  if (ordered(judge, earlier, later)) {
+    if (judge.of_async_proxy && needs_proxy_fence(judge, earlier))
+      report(block, address, earlier, later, true);
+    if (!later.write) return;
+    if (both == earlier.bytes)
+      earlier.bytes = 0;
+    else
+      earlier.drop(both);
+  } else if (!both_strong(earlier, later)) {
+    report(block, address, earlier, later, false);
+    earlier.drop(both);
+  } else if (judge.is_atomic && earlier.write) {
+    // An atomic operation observes the write: what is ordered behind the one is behind the other.
+    earlier.drop(both);
+  }
+}
+
+// A later read of at least these bytes, no stronger, takes the place of one that is ordered before
+// it, and of one of the same lanes: who has waited for it has waited for the earlier one. Reads of
+// the same bytes by lanes of a warp that nothing has ordered become one: who knows of the later
+// one's time knows it for the lanes of both.
+inline void Races::replace_read(const Judge& judge, Entry& earlier, Entry& later) const {
+  if (earlier.agent == later.agent && static_cast<Sharing>(later.sharing) == Sharing::each) {
+    if ((earlier.lanes & ~later.lanes) == 0) {
+      earlier.bytes = 0;
+      return;
+    }
+    if (judge.clock && earlier.bytes == later.bytes &&
+        static_cast<Sharing>(earlier.sharing) == Sharing::each) {
+      if (!judge.clock->common.covers(earlier.agent, earlier.time, earlier.lanes))
+        later.lanes |= earlier.lanes;
+      earlier.bytes = 0;
+      return;
+    }
+  }
+  if (ordered(judge, earlier, later)) earlier.bytes = 0;
+}
+
+bool Races::touch(const Judge& judge, const Block& block, uint64_t address, const Entry& entry) {
+  Cell& cell = *block.cell(address);
+  Entry e = entry;
+  for (Entry& earlier : cell.entries) review(judge, block, address, earlier, e);
+  if (cell.more) review_more(judge, block, address, cell, e);
+  for (Entry& place : cell.entries)
+    if (!place.bytes) {
+      place = e;
+      return cell.is_location;
+    }
+  remember(cell, e);
+  return cell.is_location;
+}
+
+[[gnu::noinline]] void Races::review_more(const Judge& judge, const Block& block, uint64_t address,
+                                          Cell& cell, Entry& entry) {
+  auto& more = more_[cell.more];
+  // Among many readers a further one looks at the last few only.
+  size_t i = entry.write || cell.more_writes || more.size() < 8 ? 0 : more.size() - 8;
+  for (; i < more.size(); ++i) review(judge, block, address, more[i], entry);
+}
+
+// Beyond the cell's own entries. Past a limit the oldest are forgotten: who races with them most
+// likely races with others, too.
+void Races::remember(Cell& cell, const Entry& entry) {
+  constexpr size_t kMost = 64;
+  if (!cell.more) {
+    if (free_more_.empty()) {
+      free_more_.push_back(static_cast<uint32_t>(more_.size()));
+      more_.emplace_back();
+    }
+    cell.more = free_more_.back();
+    free_more_.pop_back();
+    more_[cell.more].clear();
+    cell.more_writes = 0;
+  }
+  auto& more = more_[cell.more];
+  if (entry.write) {
+    std::erase_if(more, [](const Entry& e) { return !e.bytes; });
+    cell.more_writes = 1;
+  }
+  if (!more.empty() && !more.back().bytes) {
+    more.back() = entry;
+  } else if (more.size() < kMost) {
+    more.push_back(entry);
+  } else {
+    more[next_victim_++ % kMost] = entry;
+  }
+}
+
+void Races::access(const AsyncOperation& op, const Block& block, uint64_t address, uint64_t bytes,
+                   bool write, bool reduction, Mask lanes) {
+  if (!block.cells) return;
+  const Judge judge{nullptr, &op, proxy_of(op.agent) == Proxy::async};
+  Entry e{};
+  e.agent = op.agent;
+  e.strength = reduction ? 1 + static_cast<uint32_t>(Scope::gpu) : 0;
+  e.lanes = lanes;
+  e.sharing = static_cast<uint64_t>(Sharing::each);
+  e.time = op.time;
+  e.pc = op.pc;
+  e.write = write;
+  for (uint64_t at = address, end = address + bytes; at < end;) {
+    const uint64_t next = std::min((at & ~uint64_t{15}) + 16, end);
+    e.bytes = ((1u << (next - at)) - 1) << (at & 15);
+    touch(judge, block, at & ~uint64_t{15}, e);
+    at = next;
+  }
+}
+
+void Races::access(Warp& w, const Block& block, const Access& a, const Manner& manner) {
+  WarpClock& c = *w.clock;
+  if (++c.now > kMostTime)
+    throw Fault(Fault::limit, "more than 67 million memory instructions of a warp");
+  const Judge judge{&c, nullptr, false, manner.reads && manner.writes};
+  Entry e{};
+  e.agent = c.agent;
+  e.strength = manner.order == Order::weak ? 0 : 1 + static_cast<uint32_t>(manner.scope);
+  e.time = c.now;
+  e.pc = w.pc;
+  e.write = manner.writes;
+  bool locations = false;
+  const auto touch_range = [&](uint64_t begin, uint64_t end) {
+    for (uint64_t at = begin; at < end;) {
+      const uint64_t next = std::min((at & ~uint64_t{15}) + 16, end);
+      e.bytes = ((1u << (next - at)) - 1) << (at & 15);
+      locations |= touch(judge, block, at & ~uint64_t{15}, e);
+      at = next;
+    }
+  };
+  const int first = __builtin_ctz(a.mask);
+  if (a.shape == Access::uniform) {
+    e.lanes = a.mask;
+    e.sharing = static_cast<uint64_t>(Sharing::each);
+    touch_range(a.at[first], a.at[first] + a.bytes);
+  } else if (a.bytes >= 16) {
+    for_each_lane(a.mask, [&](int l) {
+      e.lanes = Mask{1} << l;
+      touch_range(a.at[l], a.at[l] + a.bytes);
+    });
+  } else if (a.shape == Access::contiguous && a.mask == kAllLanes && a.at[0] % 16 == 0) {
+    const uint32_t lanes = 16 / a.bytes;
+    e.sharing = static_cast<uint64_t>(Sharing::spread);
+    e.bytes = 0xffff;
+    for (uint32_t l = 0; l < kLanes; l += lanes) {
+      e.lanes = ((Mask{1} << lanes) - 1) << l;
+      locations |= touch(judge, block, a.at[l], e);
+    }
+  } else {
+    // Lanes that go to the same cell one after another are taken together.
+    const uint32_t ones = (1u << a.bytes) - 1;
+    uint64_t cell = 0;
+    e.bytes = 0;
+    const auto flush = [&] {
+      if (e.bytes) locations |= touch(judge, block, cell, e);
+    };
+    for_each_lane(a.mask, [&](int l) {
+      const uint64_t here = a.at[l] & ~uint64_t{15};
+      const uint32_t bytes = ones << (a.at[l] & 15);
+      const Mask bit = Mask{1} << l;
+      if (e.bytes && here == cell) {
+        const bool one = std::has_single_bit(e.lanes);
+        const auto sharing = static_cast<Sharing>(e.sharing);
+        if (e.bytes == bytes && (one || sharing == Sharing::each)) {
+          e.sharing = static_cast<uint64_t>(Sharing::each);
+          e.lanes |= bit;
+          return;
+        }
+        if (bytes > e.bytes && !(bytes & e.bytes) && (one || sharing == Sharing::spread)) {
+          e.sharing = static_cast<uint64_t>(Sharing::spread);
+          e.bytes |= bytes;
+          e.lanes |= bit;
+          return;
+        }
+      }
+      flush();
+      cell = here;
+      e.bytes = bytes;
+      e.lanes = bit;
+      e.sharing = static_cast<uint64_t>(Sharing::each);
+    });
+    flush();
+  }
+  if (locations || e.strength) synchronise(w, block, a, manner);
+}
+
+}  // namespace ptx
