@@ -213,6 +213,28 @@ uint32_t permute(uint32_t a, uint32_t b, uint32_t selector) {
   }
   return out;
 }
+// The same selector in all lanes, as it mostly is.
+Flow prmt_constant(Warp& w, const Instr& in, Mask mask) {
+  const uint32_t* a = w.in<uint32_t>(in.a);
+  const uint32_t* b = w.in<uint32_t>(in.b);
+  const uint32_t selector = *w.in<uint32_t>(in.c);
+  uint32_t shift[4], sign[4];
+  for (int i = 0; i < 4; ++i) {
+    shift[i] = 8 * (selector >> (4 * i) & 7);
+    sign[i] = selector >> (4 * i) & 8 ? 255 : 0;
+  }
+  write_lanes(w.out<uint32_t>(in.d), mask, [=](int l) {
+    const uint64_t bytes = uint64_t{b[l]} << 32 | a[l];
+    uint32_t out = 0;
+    for (int i = 0; i < 4; ++i) {
+      const uint32_t byte = static_cast<uint32_t>(bytes >> shift[i]) & 255;
+      const uint32_t copies = byte >> 7 ? sign[i] : 0;
+      out |= ((byte & ~sign[i]) | copies) << (8 * i);
+    }
+    return out;
+  });
+  return Flow::next;
+}
 enum Prmt { kDefault = -1, kF4e, kB4e, kRc8, kEcl, kEcr, kRc16 };
 // The selector that the special mode with control value s (its two low bits) stands for.
 uint32_t selector_of(int mode, uint32_t s) {
@@ -395,7 +417,8 @@ void add_bit_opcodes(Opcodes& ops) {
   ops["prmt"] = [](Encoding& e) {
     words(e, 3);
     e.out.imm = e.take_one_of({"f4e", "b4e", "rc8", "ecl", "ecr", "rc16"});
-    e.out.run = prmt;
+    const bool constant = e.operand(3).kind == Operand::constant && e.out.imm == kDefault;
+    e.out.run = constant ? prmt_constant : prmt;
   };
   ops["bfe"] = [](Encoding& e) {
     const Type t = e.take_type();

@@ -364,9 +364,11 @@ void cvt(Encoding& e) {
   r.to_bytes = static_cast<uint8_t>(to_bytes);
   r.from_bytes = static_cast<uint8_t>(from_bytes);
   if (e.out.d == kNoRef) e.fail("a register is expected");
-  const bool wider =
-      to_bytes > std::max(bytes_of(r.to), 2) || from_bytes > std::max(bytes_of(r.from), 2);
-  if (wider && (r.to == Type::bf16 || r.from == Type::bf16)) e.fail("a register is too wide");
+  // ptxas, too, takes bf16 only with registers as wide as the types.
+  const bool exact_registers = to_bytes == bytes_of(r.to) && from_bytes == bytes_of(r.from);
+  const bool bytes = bits_of(r.to) == 8 || bits_of(r.from) == 8;
+  if ((r.to == Type::bf16 || r.from == Type::bf16) && (bytes || !exact_registers))
+    e.fail("bf16 with registers of this width");
   if (!load_of(r.from, from_bytes, r.ftz) || !store_of(r.to, to_bytes))
     e.fail(std::string("from .") + name_of(r.from) + " to ." + name_of(r.to) +
            " in these registers is not modelled");

@@ -66,6 +66,16 @@ Flow pack(Warp& w, const Instr& in, Mask mask) {
     for (int i = 0; i < N; ++i) d[N * l + i] = mask >> l & 1 ? out[N * l + i] : d[N * l + i];
   return Flow::next;
 }
+// Two parts of an integer type, which vectorises.
+template <class T, class Whole>
+Flow pack_two(Warp& w, const Instr& in, Mask mask) {
+  const T* a = w.in<T>(in.a);
+  const T* b = w.in<T>(in.b);
+  write_lanes(w.out<Whole>(in.d), mask, [=](int l) {
+    return static_cast<Whole>(Whole{b[l]} << (8 * sizeof(T)) | Whole{a[l]});
+  });
+  return Flow::next;
+}
 template <class T, int N>
 Flow unpack(Warp& w, const Instr& in, Mask mask) {
   const Ref parts[4] = {in.d, in.b, in.c, in.extra};
@@ -107,7 +117,12 @@ void move_vector(Encoding& e, Type t, bool packs) {
   e.out.b = parts[1];
   e.out.c = parts[2];
   e.out.extra = parts[3];
-  e.out.run = n == 2 ? vector_of<2>(e, bytes, packs) : vector_of<4>(e, bytes, packs);
+  if (packs && n == 2 && bytes == 4)
+    e.out.run = &pack_two<uint32_t, uint64_t>;
+  else if (packs && n == 2 && bytes == 2)
+    e.out.run = &pack_two<uint16_t, uint32_t>;
+  else
+    e.out.run = n == 2 ? vector_of<2>(e, bytes, packs) : vector_of<4>(e, bytes, packs);
 }
 
 // A clock counts steps of the machine; a step counts as a cycle and as a nanosecond.

@@ -142,6 +142,15 @@ def permutation_forms():
         three,
         lambda a, b, c: permuted(a, b, [c >> 4 * i & 15 for i in range(4)]),
     )
+    for selector in (0x3210, 0x5410, 0x7632, 0x7610, 0x0123, 0x8ABC, 0xFFFF, 0x4F08):
+        picks = [selector >> 4 * i & 15 for i in range(4)]
+        yield Form(
+            "prmt.b32",
+            ("b32",),
+            ("b32", "b32"),
+            lambda a, b, s=picks: (permuted(a, b, s),),
+            f"$g prmt.b32 $d0, $a, $b, {selector};",
+        )
     for mode, table in PERMUTATIONS.items():
 
         def special(a, b, c, table=table):

@@ -1,11 +1,21 @@
 """setp, set, selp and slct."""
 
+import operator
+from functools import cache
+
 from .forms import Form, dotted, halves, product, simple, value
 from .numbers import FORMATS, decode, flush
 
 INTEGERS = ("u16", "s16", "u32", "s32", "u64", "s64")
 BITS = ("b16", "b32", "b64")
 BOOLEANS = ("", "and", "or", "xor")
+
+
+ORDERED = {
+    "eq": operator.eq, "ne": operator.ne, "lt": operator.lt, "le": operator.le,
+    "gt": operator.gt, "ge": operator.ge, "lo": operator.lt, "ls": operator.le,
+    "hi": operator.gt, "hs": operator.ge,
+}  # fmt: skip
 
 
 def compare(relation, a, b):
@@ -15,10 +25,7 @@ def compare(relation, a, b):
         return unordered == (relation == "nan")
     if unordered:
         return relation.endswith("u")
-    return {
-        "eq": a == b, "ne": a != b, "lt": a < b, "le": a <= b, "gt": a > b, "ge": a >= b,
-        "lo": a < b, "ls": a <= b, "hi": a > b, "hs": a >= b,
-    }[relation.removesuffix("u")]  # fmt: skip
+    return ORDERED[relation.removesuffix("u")](a, b)
 
 
 def relations(t):
@@ -32,7 +39,9 @@ def relations(t):
     return (*ordered, *(r + "u" for r in ordered), "num", "nan")
 
 
+@cache
 def number(code, t, ftz=False):
+    """Every float here is one of Python's, exactly."""
     if t in BITS:
         return code
     if t not in FORMATS:
@@ -40,9 +49,8 @@ def number(code, t, ftz=False):
     x = decode(flush(code, FORMATS[t]) if ftz else code, FORMATS[t])
     if x.kind == "nan":
         return None
-    if x.kind == "infinite":
-        return float("-inf") if x.negative else float("inf")
-    return x.value
+    magnitude = float("inf") if x.kind == "infinite" else float(x.magnitude)
+    return -magnitude if x.negative else magnitude
 
 
 def combine(op, t, c):
