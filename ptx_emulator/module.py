@@ -18,7 +18,7 @@ _MODES = {"eager": 0, "random": 1, "late": 2}
 
 @dataclasses.dataclass(frozen=True)
 class Uninitialized:
-    """An argument whose array holds nothing yet: reading it before a kernel wrote it is an error."""
+    """An argument whose array holds nothing yet: what no kernel wrote must not be read."""
 
     array: object
 

@@ -77,8 +77,7 @@ const Block& locate(Warp& w, uint64_t address, uint64_t bytes, int lane, const c
     if (!cta.shared.holds(address, bytes))
       fail("outside the CTA's shared memory, " + hex(cta.shared.begin - kSharedWindow) + " to " +
            hex(cta.shared.end - kSharedWindow));
-    if (cta.running == 0)
-      fail("in the shared memory of a CTA of the cluster that has exited");
+    if (cta.running == 0) fail("in the shared memory of a CTA of the cluster that has exited");
     return cta.shared;
   }
   if (w.last_block && w.last_block->holds(address, bytes)) return *w.last_block;

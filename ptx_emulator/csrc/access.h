@@ -33,8 +33,8 @@ const Block& locate(Warp& w, uint64_t address, uint64_t bytes, int lane, const c
 void check_alignment(const Access& a, uint32_t align);
 void check_written(Warp& w, const Block& block, const Access& a);
 void set_written(const Block& block, const Access& a);
-// A Fault, but where races are looked for, as it may be the consequence of one: then the launch goes
-// on, and the fault is reported at its end.
+// A Fault, but where races are looked for, as it may be the consequence of one: then the launch
+// goes on, and the fault is reported at its end.
 void never_written(Warp& w, uint64_t address, uint64_t bytes, int lane);
 std::string hex(uint64_t n);
 

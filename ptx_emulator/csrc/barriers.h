@@ -10,10 +10,10 @@ const Program& program_of(const Warp& w);
 
 struct Barrier {
   bool in_use = false;
-  uint32_t count = 0;     // threads that must come; 0: all of the CTA that have not exited
-  uint32_t arrived = 0;   // threads that have
-  std::vector<bool> came; // warps
-  std::vector<Mask> partly;  // lanes of warps of which not all have
+  uint32_t count = 0;           // threads that must come; 0: all of the CTA that have not exited
+  uint32_t arrived = 0;         // threads that have
+  std::vector<bool> came;       // warps
+  std::vector<Mask> partly;     // lanes of warps of which not all have
   uint32_t yes = 0, votes = 0;  // of .red
   struct Waiter {
     Warp* warp;

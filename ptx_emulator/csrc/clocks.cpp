@@ -10,6 +10,12 @@ void join(std::vector<Known>& a, const std::vector<Known>& b) {
   for (size_t i = 0; i < b.size(); ++i) a[i].join(b[i]);
 }
 
+bool includes(const std::vector<Known>& a, const std::vector<Known>& b) {
+  for (size_t i = 0; i < b.size(); ++i)
+    if (i < a.size() ? !a[i].includes(b[i]) : !Known{}.includes(b[i])) return false;
+  return true;
+}
+
 void meet(std::vector<Known>& a, const std::vector<Known>& b) {
   if (a.size() > b.size()) a.resize(b.size());
   for (size_t i = 0; i < a.size(); ++i) a[i].meet(b[i]);
@@ -24,6 +30,12 @@ void add(std::vector<Known>& v, uint32_t index, uint32_t time, Mask lanes, bool 
 
 void ClusterView::join(const ClusterView& o) {
   for (int i = 0; i < kAspects; ++i) ptx::join(of[i], o.of[i]);
+}
+
+bool ClusterView::includes(const ClusterView& o) const {
+  for (int i = 0; i < kAspects; ++i)
+    if (!ptx::includes(of[i], o.of[i])) return false;
+  return true;
 }
 
 void Knowledge::clear(uint32_t cluster) {
@@ -52,11 +64,15 @@ void Knowledge::join_view(uint32_t cluster, std::shared_ptr<const ClusterView> v
     foreign_.insert(it, {cluster, std::move(view)});
     return;
   }
-  if (it->view == view) return;
+  // Knowledge mostly grows: the newer view then is shared, not copied.
+  if (it->view == view || it->view->includes(*view)) return;
+  if (view->includes(*it->view)) {
+    it->view = std::move(view);
+    return;
+  }
   auto both = std::make_shared<ClusterView>(*it->view);
   both->join(*view);
-  // Knowledge mostly grows: the newer view then is shared, not copied.
-  it->view = *both == *view ? std::move(view) : std::move(both);
+  it->view = std::move(both);
 }
 
 void Knowledge::join(const Knowledge& o) {
@@ -76,40 +92,54 @@ void Knowledge::add(Agent agent, uint32_t time, Mask lanes, bool full, int aspec
   join_view(cluster_of(agent), std::move(view));
 }
 
-// Foreign views are shared: a changed one is a new one.
-template <class F>
-void Knowledge::change_views(F change) {
+// Foreign views are shared: a changed one is a new one. changes(view) tells whether there is a
+// need.
+template <class Changes, class Change>
+void Knowledge::change_views(Changes changes, Change change) {
   change(own_);
   for (Foreign& f : foreign_) {
+    if (!changes(*f.view)) continue;
     auto view = std::make_shared<ClusterView>(*f.view);
     change(*view);
-    if (!(*view == *f.view)) f.view = std::move(view);
+    f.view = std::move(view);
   }
 }
 
 void Knowledge::proxy() {
-  change_views([](ClusterView& v) { ptx::join(v.of[kProxied], v.of[kSeen]); });
+  change_views([](const ClusterView& v) { return !ptx::includes(v.of[kProxied], v.of[kSeen]); },
+               [](ClusterView& v) { ptx::join(v.of[kProxied], v.of[kSeen]); });
 }
 
 void Knowledge::fence(int level) {
-  change_views([=](ClusterView& v) {
-    for (int l = 0; l <= level; ++l) {
-      ptx::join(v.of[kSeen], v.of[kHeld + l]);
-      v.of[kHeld + l].clear();
-    }
-    ptx::join(v.of[kFlushed + level], v.of[kSeen]);
-  });
+  change_views(
+      [=](const ClusterView& v) {
+        for (int l = 0; l <= level; ++l)
+          if (!v.of[kHeld + l].empty()) return true;
+        return !ptx::includes(v.of[kFlushed + level], v.of[kSeen]);
+      },
+      [=](ClusterView& v) {
+        for (int l = 0; l <= level; ++l) {
+          ptx::join(v.of[kSeen], v.of[kHeld + l]);
+          v.of[kHeld + l].clear();
+        }
+        ptx::join(v.of[kFlushed + level], v.of[kSeen]);
+      });
 }
 
 void Knowledge::hold(const Knowledge& o, int level) {
-  const auto held = [=](const ClusterView& v) {
+  const auto hold_view = [&](uint32_t cluster, const ClusterView& v) {
+    const ClusterView* mine = cluster == cluster_ ? &own_ : find(cluster);
+    if (mine && ptx::includes(mine->of[kProxied], v.of[kProxied]) &&
+        (ptx::includes(mine->of[kSeen], v.of[kSeen]) ||
+         ptx::includes(mine->of[kHeld + level], v.of[kSeen])))
+      return;
     auto view = std::make_shared<ClusterView>();
     view->of[kHeld + level] = v.of[kSeen];
     view->of[kProxied] = v.of[kProxied];
-    return view;
+    join_view(cluster, std::move(view));
   };
-  join_view(o.cluster_, held(o.own_));
-  for (const Foreign& f : o.foreign_) join_view(f.cluster, held(*f.view));
+  hold_view(o.cluster_, o.own_);
+  for (const Foreign& f : o.foreign_) hold_view(f.cluster, *f.view);
 }
 
 bool Knowledge::has_flushed(int level) const {

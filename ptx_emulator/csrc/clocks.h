@@ -32,6 +32,9 @@ struct Known {
   bool covers(uint32_t time, Mask who) const {
     return time <= all || (time <= part && (who & ~lanes) == 0);
   }
+  bool includes(const Known& o) const {
+    return o.all <= all && (o.part <= all || covers(o.part, o.lanes));
+  }
   // Of two partial times the later one is kept, for the lanes of both: that may hide a race between
   // lanes, and never makes one up. The same goes for meet.
   void join(const Known& o) {
@@ -52,7 +55,6 @@ struct Known {
     part = partly.part;
     lanes = partly.lanes;
   }
-  bool operator==(const Known&) const = default;
 };
 
 // Fences and reads act at the scope of a CTA, of a cluster, or beyond.
@@ -63,11 +65,11 @@ inline int level_of(Scope s) {
 
 // What is known of accesses.
 enum Aspect : uint8_t {
-  kSeen,                           // they are done
-  kProxied,                        // a fence.proxy.async made them visible to the async proxy
-  kFlushed,                        // a fence made them visible at a level; a strong write publishes
-  kHeld = kFlushed + kLevels,      // a relaxed read saw what publishes them; a fence at that level,
-                                   // or a wider one, makes them seen
+  kSeen,                       // they are done
+  kProxied,                    // a fence.proxy.async made them visible to the async proxy
+  kFlushed,                    // a fence made them visible at a level; a strong write publishes
+  kHeld = kFlushed + kLevels,  // a relaxed read saw what publishes them; a fence at that level,
+                               // or a wider one, makes them seen
   kAspects = kHeld + kLevels,
 };
 
@@ -76,7 +78,7 @@ struct ClusterView {
   std::array<std::vector<Known>, kAspects> of;
 
   void join(const ClusterView& o);
-  bool operator==(const ClusterView&) const = default;
+  bool includes(const ClusterView& o) const;
 };
 
 // Of all agents.
@@ -89,7 +91,7 @@ class Knowledge {
   // The accesses of these lanes up to that time are done. Full: these are all the agent's lanes.
   void add(Agent agent, uint32_t time, Mask lanes, bool full, int aspect = kSeen);
   void add(Agent agent, uint32_t time) { add(agent, time, 0, true); }
-  void proxy();                // fence.proxy.async
+  void proxy();  // fence.proxy.async
   void fence(int level);
   // A relaxed read has seen a write that publishes `o`.
   void hold(const Knowledge& o, int level);
@@ -118,8 +120,8 @@ class Knowledge {
   }
   const ClusterView* find(uint32_t cluster) const;
   void join_view(uint32_t cluster, std::shared_ptr<const ClusterView> view);
-  template <class F>
-  void change_views(F change);
+  template <class Changes, class Change>
+  void change_views(Changes changes, Change change);
 
   uint32_t cluster_ = 0;
   ClusterView own_;
@@ -167,7 +169,7 @@ struct WarpClock {
     Mask lanes = 0;
     int aspect = 0;
   };
-  Recent recent[4];  // what was observed last
+  Recent recent[16];  // what was observed last
   uint32_t next_recent = 0;
   // Of `common` as of copy_version: all of it, and what is flushed at each level.
   std::shared_ptr<const Knowledge> copy, flushed_copy[kLevels];

@@ -56,9 +56,7 @@ bool Warp::choose(bool rotate) {
   for (size_t i = 0; i < groups.size(); ++i) {
     if (groups[i].wait != Wait::none) continue;
     // The lowest pc, or the next one behind the group that has run long.
-    const auto rank = [&](const Group& g) {
-      return (uint64_t{rotate && g.pc <= pc} << 32) | g.pc;
-    };
+    const auto rank = [&](const Group& g) { return (uint64_t{rotate && g.pc <= pc} << 32) | g.pc; };
     if (best == groups.size() || rank(groups[i]) < rank(groups[best])) best = i;
   }
   if (best == groups.size()) return false;

@@ -46,13 +46,12 @@ uint64_t shared_bytes(const Kernel& kernel, const LaunchOptions& options) {
   return dynamic_shared_start(kernel) - kSharedStart + options.dynamic_shared;
 }
 
-uint64_t resident_ctas(const Program& program, const Kernel& kernel,
-                       const LaunchOptions& options) {
+uint64_t resident_ctas(const Program& program, const Kernel& kernel, const LaunchOptions& options) {
   const MachineLimits& l = limits_of(program);
   const uint64_t shared = shared_bytes(kernel, options) + kReserved;
   const uint64_t warps = (threads_of(options) + kLanes - 1) / kLanes;
-  const uint64_t per_sm = std::min(
-      {l.ctas_per_sm, l.shared_per_sm / shared, l.threads_per_sm / (warps * kLanes)});
+  const uint64_t per_sm =
+      std::min({l.ctas_per_sm, l.shared_per_sm / shared, l.threads_per_sm / (warps * kLanes)});
   return l.sms * std::max<uint64_t>(per_sm, 1);
 }
 

@@ -6,13 +6,13 @@
 namespace ptx {
 
 struct MachineLimits {
-  int architecture;              // 80 for sm_80
-  uint64_t shared_per_cta;       // static and dynamic
-  uint64_t shared_per_sm;        // the driver takes 1 KB for each CTA
+  int architecture;         // 80 for sm_80
+  uint64_t shared_per_cta;  // static and dynamic
+  uint64_t shared_per_sm;   // the driver takes 1 KB for each CTA
   uint64_t threads_per_sm;
   uint64_t ctas_per_sm;
   uint64_t sms;
-  uint64_t cluster_size;         // not portable above 8; 1: no clusters
+  uint64_t cluster_size;  // not portable above 8; 1: no clusters
 };
 
 const MachineLimits& limits_of(const Program& program);

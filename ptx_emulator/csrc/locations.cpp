@@ -83,15 +83,16 @@ void Races::write_location(Warp& w, int lane, Location& location, const Manner& 
   WarpClock& c = *w.clock;
   auto& all = location.releases;
   if (!manner.reads)
-    std::erase_if(all, [&](const Release& r) { return r.at.agent != c.agent || r.at.lanes != bit; });
+    std::erase_if(all,
+                  [&](const Release& r) { return r.at.agent != c.agent || r.at.lanes != bit; });
   constexpr Scope kScopes[kLevels] = {Scope::cta, Scope::cluster, Scope::gpu};
   for (int level = 0; level < kLevels; ++level) {
     bool flushed = c.common.has_flushed(level);
     for (const WarpClock::Part& p : c.parts)
       flushed |= (p.lanes & bit) && p.known.has_flushed(level);
     if (flushed)
-      all.push_back({std::min(kScopes[level], manner.scope), w.cta->rank,
-                     publish_flushed(w, lane, level)});
+      all.push_back(
+          {std::min(kScopes[level], manner.scope), w.cta->rank, publish_flushed(w, lane, level)});
   }
   if (manner.order == Order::release || manner.order == Order::acq_rel ||
       manner.order == Order::seq_cst)

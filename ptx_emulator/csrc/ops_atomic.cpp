@@ -191,8 +191,7 @@ Handler pick(Op op, Type type) {
     case Type::b16: return op == kCas ? &atomic<uint16_t, CompareAndSwap> : nullptr;
     case Type::b32: return pick_bits<uint32_t>(op);
     case Type::b64: return pick_bits<uint64_t>(op);
-    case Type::b128:
-      return op == kExch || op == kCas ? pick_bits<unsigned __int128>(op) : nullptr;
+    case Type::b128: return op == kExch || op == kCas ? pick_bits<unsigned __int128>(op) : nullptr;
     case Type::f32: return op == kAdd ? &atomic<float, Add, true> : nullptr;
     case Type::f64: return op == kAdd ? &atomic<double, Add> : nullptr;
     case Type::f16:
@@ -215,8 +214,8 @@ void encode_atomic(Encoding& e, bool has_result) {
   const bool policy = e.take("L2::cache_hint");
   const int vector = 1 << (e.take_one_of({"v2", "v4", "v8"}) + 1);
   const Type type = e.take_type();
-  const bool half = type == Type::f16 || type == Type::bf16 || type == Type::f16x2 ||
-                    type == Type::bf16x2;
+  const bool half =
+      type == Type::f16 || type == Type::bf16 || type == Type::f16x2 || type == Type::bf16x2;
   if (e.take("noftz") != (half && op == kAdd)) e.fail(".noftz goes with sixteen-bit floats");
   e.out.run = pick(static_cast<Op>(op), type);
   if (!e.out.run) e.fail(std::string("not modelled for .") + name_of(type));

@@ -237,9 +237,10 @@ void redux(Encoding& e) {
   e.out.a = e.source(1, type);
   e.out.b = e.source(2, Type::b32);
   const bool sign = type == Type::s32;
-  constexpr Handler kHandlers[] = {&reduce<uint32_t, AddLanes>,        &reduce<uint32_t, MinLanes>,
-                                   &reduce<uint32_t, MaxLanes>,        &reduce<uint32_t, std::bit_and<>>,
-                                   &reduce<uint32_t, std::bit_or<>>,   &reduce<uint32_t, std::bit_xor<>>};
+  constexpr Handler kHandlers[] = {
+      &reduce<uint32_t, AddLanes>,      &reduce<uint32_t, MinLanes>,
+      &reduce<uint32_t, MaxLanes>,      &reduce<uint32_t, std::bit_and<>>,
+      &reduce<uint32_t, std::bit_or<>>, &reduce<uint32_t, std::bit_xor<>>};
   e.out.run = kHandlers[op];
   if (sign && op == 1) e.out.run = &reduce<int32_t, MinLanes>;
   if (sign && op == 2) e.out.run = &reduce<int32_t, MaxLanes>;

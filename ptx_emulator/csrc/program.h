@@ -83,8 +83,8 @@ struct Kernel {
   uint32_t entry = 0;
   std::vector<Parameter> params;
   uint64_t param_bytes = 0;
-  uint64_t static_shared = 0;  // dynamic shared memory starts behind it
-  uint64_t shared_align = 16;  // of dynamic shared memory
+  uint64_t static_shared = 0;   // dynamic shared memory starts behind it
+  uint64_t shared_align = 16;   // of dynamic shared memory
   uint64_t register_bytes = 0;  // of a warp
   uint64_t local_bytes = 0;     // of a thread
   const Function* source = nullptr;

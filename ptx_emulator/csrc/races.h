@@ -13,9 +13,9 @@
 
 namespace ptx {
 
-// The proxy through which a mechanism other than a warp accesses memory. The async proxy sees writes
-// through the generic one only behind a fence.proxy.async. Writes of an exempt mechanism, which is
-// of the generic proxy, are not held to need it.
+// The proxy through which a mechanism other than a warp accesses memory. The async proxy sees
+// writes through the generic one only behind a fence.proxy.async. Writes of an exempt mechanism,
+// which is of the generic proxy, are not held to need it.
 enum class Proxy : uint8_t { generic, exempt, async };
 
 // An operation of such a mechanism.

@@ -101,9 +101,8 @@ void Machine::report_stuck(const std::string& why) {
         for (const Group& g : groups) {
           const uint32_t at = g.wait == Wait::none ? g.pc : g.at;
           const std::string place = wait_text(*w, g) + " at " + program.describe(at);
-          const std::string who =
-              thread_name(*cta, w->index, __builtin_ctz(g.lanes)) + " (warp " +
-              std::to_string(w->index) + ", " + lanes_text(g.lanes) + ")";
+          const std::string who = thread_name(*cta, w->index, __builtin_ctz(g.lanes)) + " (warp " +
+                                  std::to_string(w->index) + ", " + lanes_text(g.lanes) + ")";
           bool known = false;
           for (auto& [text, first] : lines)
             if (text == place) known = ++first.second;

@@ -38,9 +38,9 @@ constexpr uint32_t kMostTime = (1u << 26) - 1, kMostPc = 1u << 19;
 // The accesses to 16 bytes that a later one may race with.
 struct alignas(64) Cell {
   Entry entries[3];
-  uint32_t more;         // index of further entries, 0 if there are none
-  uint8_t more_writes;   // whether some of those are writes
-  uint8_t is_location;   // a strong write to it has published something
+  uint32_t more;        // index of further entries, 0 if there are none
+  uint8_t more_writes;  // whether some of those are writes
+  uint8_t is_location;  // a strong write to it has published something
 };
 static_assert(sizeof(Cell) == 64);
 

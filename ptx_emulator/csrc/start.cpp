@@ -14,8 +14,7 @@ void Machine::admit() {
   if (retired_.empty()) {
     cluster = std::make_unique<Cluster>();
     const uint32_t size = options.cluster[0] * options.cluster[1] * options.cluster[2];
-    for (uint32_t rank = 0; rank < size; ++rank)
-      cluster->ctas.push_back(std::make_unique<Cta>());
+    for (uint32_t rank = 0; rank < size; ++rank) cluster->ctas.push_back(std::make_unique<Cta>());
   } else {
     cluster = std::move(retired_.back());
     retired_.pop_back();
@@ -40,8 +39,7 @@ void Machine::start(Cluster& cluster, uint64_t index) {
     cta.cluster = &cluster;
     cta.rank = rank;
     const uint32_t in_cluster[3] = {rank % c[0], rank / c[0] % c[1], rank / c[0] / c[1]};
-    for (int i = 0; i < 3; ++i)
-      cta.index[i] = static_cast<uint32_t>(at[i] * c[i] + in_cluster[i]);
+    for (int i = 0; i < 3; ++i) cta.index[i] = static_cast<uint32_t>(at[i] * c[i] + in_cluster[i]);
     cta.threads = threads;
     cta.running = warps;
     cluster.running += warps;
@@ -79,8 +77,8 @@ void Machine::start_warp(Warp& w, Cta& cta, int index) {
   w.index = index;
   w.register_bytes = (kernel.register_bytes + 63) / 64 * 64;
   if (!w.registers) w.registers = std::make_unique<uint8_t[]>(w.register_bytes + 64);
-  w.base[0] = reinterpret_cast<uint8_t*>(
-      (reinterpret_cast<uintptr_t>(w.registers.get()) + 63) / 64 * 64);
+  w.base[0] =
+      reinterpret_cast<uint8_t*>((reinterpret_cast<uintptr_t>(w.registers.get()) + 63) / 64 * 64);
   std::memset(w.base[0], 0xff, w.register_bytes);
   w.base[1] = const_cast<uint8_t*>(program.constant_base());
   w.counts = stats.counts[index].data();

@@ -76,7 +76,7 @@ enum class Wait : uint8_t {
   cta_barrier,
   cluster_barrier,
   registers,  // setmaxnreg.inc
-  async,  // for an asynchronous operation: mbarriers, groups of copies
+  async,      // for an asynchronous operation: mbarriers, groups of copies
 };
 
 struct Group {

@@ -23,7 +23,7 @@ def kernel(body, params="", target="sm_90a", name="k", before=""):
 
 
 def run(body, *arrays, block=32, grid=1, before="", target="sm_90a", **options):
-    """Runs the body with pointers to the arrays in %rd0, %rd1, ... and %r0 = tid.x, %rd15 = 4 tid.x.
+    """Runs the body with pointers to the arrays in %rd0, %rd1, ..., tid.x in %r0, 4 tid.x in %rd15.
 
     The last array is what it returns."""
     params = ", ".join(f".param .u64 a{i}" for i in range(len(arrays)))
@@ -35,7 +35,7 @@ def run(body, *arrays, block=32, grid=1, before="", target="sm_90a", **options):
 
 
 def per_lane(value, *inputs, dtype=np.uint32, block=32, setup="", **options):
-    """What each thread's `value` register holds after `setup`; inputs are loaded to %r1, %r2, ..."""
+    """What `value` holds in each thread after `setup`; inputs are loaded to %r1, %r2, ..."""
     out = np.zeros(block, dtype)
     loads = "".join(
         f"add.u64 %rd13, %rd{i}, %rd15;\nld.global.u32 %r{i + 1}, [%rd13];\n"

@@ -317,7 +317,8 @@ def test_special_registers():
              "%cluster_nctarank", "%clusterid.x", "%nclusterid.x", "%cluster_ctaid.x",
              "%cluster_nctaid.x", "%lanemask_lt", "%lanemask_ge", "%dynamic_smem_size"]  # fmt: skip
     body = """
-    mov.u32 %r1, %ctaid.x; mov.u32 %r2, %ctaid.y; mov.u32 %r3, %nctaid.x; mad.lo.u32 %r1, %r2, %r3, %r1;
+    mov.u32 %r1, %ctaid.x; mov.u32 %r2, %ctaid.y; mov.u32 %r3, %nctaid.x;
+    mad.lo.u32 %r1, %r2, %r3, %r1;
     mov.u32 %r4, %tid.y; mov.u32 %r5, %ntid.x; mad.lo.u32 %r4, %r4, %r5, %r0;
     mad.lo.u32 %r4, %r1, 40, %r4; mul.lo.u32 %r4, %r4, N; mul.wide.u32 %rd1, %r4, 4;
     add.u64 %rd1, %rd0, %rd1;

@@ -156,7 +156,8 @@ def test_variables_of_a_module():
         ".global .align 8 .u64 p = generic(g);\n"
     )
     body = """
-    ld.const.u32 %r1, [c+4]; ld.global.u32 %r2, [g]; add.u32 %r3, %r1, %r2; st.global.u32 [g+4], %r3;
+    ld.const.u32 %r1, [c+4]; ld.global.u32 %r2, [g]; add.u32 %r3, %r1, %r2;
+    st.global.u32 [g+4], %r3;
     ld.global.u64 %rd1, [p]; ld.u32 %r4, [%rd1+4]; st.global.u32 [%rd0], %r4; ret;
     """
     y = np.zeros(1, np.uint32)
@@ -173,7 +174,7 @@ def test_torch_tensors_and_views():
     """
     run(body, x[4:], y)
     assert torch.equal(y, x[4:].flatten())
-    with pytest.raises(MemoryFault, match="past the end|outside all memory"):
+    with pytest.raises(MemoryFault, match=r"past the end|outside all memory"):
         run(body, x[5:], y)
 
 

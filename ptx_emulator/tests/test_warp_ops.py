@@ -211,7 +211,7 @@ def test_a_lane_outside_of_its_own_members_is_an_error():
 def test_members_that_never_come_are_a_deadlock_that_says_where():
     with pytest.raises(Deadlock) as raised:
         run(
-            "setp.lt.u32 %p1, %r0, 3; @%p1 bra A; L: bra L; A: vote.sync.ballot.b32 %r1, 1, -1; ret;"
+            "setp.lt.u32 %p1, %r0, 3; @%p1 bra A; L: bra L;A: vote.sync.ballot.b32 %r1, 1, -1; ret;"
         )
     assert "lanes 0-2" in str(raised.value) and "lanes 3-31 of the warp" in str(raised.value)
     assert "vote.sync.ballot.b32" in str(raised.value)
