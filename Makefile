@@ -16,13 +16,14 @@ BUILT := build/.built
 CPP_FILES := $(shell find csrc -name '*.cpp' -o -name '*.h')
 export MAX_JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 
-.PHONY: help demo test test-full test-levels test-asan bench bench-check bench-peers fuzz lint format build wheel clean distclean
+.PHONY: help demo test test-full test-levels test-asan test-aarch64 bench bench-check bench-peers fuzz lint format build wheel clean distclean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo       a DeepSeek-V3.2 model through dsa_kernels, next to eager and sdpa"
 	@echo "make test       the tests (test-full: the slow ones, and all at every ISA level)"
 	@echo "make test-asan  the tests under AddressSanitizer and UBSan"
+	@echo "make test-aarch64  the tests of the ops on aarch64, under qemu (on Debian)"
 	@echo "make bench      every op against the machine's limits, torch and peers"
 	@echo "make bench-check  the speeds that are promised; fails below any"
 	@echo "make bench-peers  other CPU libraries to measure beside, into build/peers"
@@ -49,6 +50,8 @@ test-levels: $(BUILT)
 	  else echo "ISA level $$level is not supported by this machine"; fi; \
 	done
 
+OP_TESTS := $(addprefix tests/test_,$(addsuffix *.py,indexer indices merge mla mqa paged sparse topk))
+
 # In a copy of the tree, so that the extension in place stays the fast one. Python itself is not
 # instrumented and leaks by design; torch's own threads need the library loaded first.
 ASAN := build/asan
@@ -62,7 +65,12 @@ test-asan: $(VENV)/.dependencies
 	cd $(ASAN) && LD_PRELOAD="$$($${CXX:-g++} -print-file-name=libasan.so) \
 	  $$($${CXX:-g++} -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
 	  UBSAN_OPTIONS=print_stacktrace=1 $(CURDIR)/$(BIN)/python -m pytest -m "not slow" \
-	  $(if $(ARGS),$(ARGS),$(addprefix tests/test_,$(addsuffix *.py,indexer indices merge mla mqa paged sparse topk)))
+	  $(if $(ARGS),$(ARGS),$(OP_TESTS))
+
+# .venv for its pip and ninja.
+test-aarch64: $(VENV)/.dependencies
+	PATH="$(CURDIR)/$(BIN):$$PATH" tests/aarch64.sh $(BIN)/python $(TORCH) \
+	  $(if $(ARGS),$(ARGS),$(OP_TESTS) tests/test_isa_levels.py tests/test_backend_selection.py)
 
 bench: $(BUILT)
 	$(BIN)/python -m bench $(ARGS)

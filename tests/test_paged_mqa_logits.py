@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import gold
@@ -96,6 +97,9 @@ def test_lengths_per_token_and_extremes(backend):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_invalid_pages_score_minus_infinity(backend):
+    assert_same = assert_bitwise_equal
+    if backend == "reference":  # a BLAS may sum in another order when it is given fewer keys
+        assert_same = functools.partial(torch.testing.assert_close, rtol=1e-5, atol=1e-2)
     case = Case([30], page_size=4)
     whole = case.run(backend)
     num_pages = case.cache.shape[0]
@@ -107,7 +111,7 @@ def test_invalid_pages_score_minus_infinity(backend):
         )
         assert got[0, 8:12].eq(-math.inf).all()
         got[0, 8:12] = whole[0, 8:12]
-        assert_bitwise_equal(got, whole)
+        assert_same(got, whole)
     short = case.block_table[:, :3].contiguous()  # 12 of 30 positions have a page
     for fill in (True, False):
         got = dsa_kernels.paged_mqa_logits(
@@ -120,7 +124,7 @@ def test_invalid_pages_score_minus_infinity(backend):
             out=torch.full((1, 33), 42.0),
             backend=backend,
         )
-        assert_bitwise_equal(got[0, :12], whole[0, :12])
+        assert_same(got[0, :12], whole[0, :12])
         assert got[0, 12:30].eq(-math.inf).all()
         assert got[0, 30:].eq(-math.inf if fill else 42.0).all()
 

@@ -165,9 +165,10 @@ constexpr int64_t kAheadBytes = 10 << 10;
 
 template <int N, class T>
 DSA_INLINE void prefetch_row(const T* in) {
+  constexpr int kBytes = N * sizeof(T);
   const char* ahead = reinterpret_cast<const char*>(in) + kAheadBytes;
 #pragma GCC unroll 8
-  for (size_t b = 0; b < N * sizeof(T); b += 64) __builtin_prefetch(ahead + b);
+  for (int b = 0; b < kBytes; b += 64) __builtin_prefetch(ahead + b);
 }
 
 // K rows together, step by step: each step of a row waits long for the one before.
