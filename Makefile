@@ -14,9 +14,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 BUILT := build/.built
 CPP_FILES := $(shell find csrc -name '*.cpp' -o -name '*.h')
+PTX_FILES := $(shell find ptx_emulator -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 export MAX_JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 
-.PHONY: help demo test test-full test-levels test-asan test-aarch64 bench bench-check bench-peers fuzz lint format build wheel clean distclean
+.PHONY: help demo test test-full test-levels test-asan test-aarch64 test-ptx bench bench-check bench-peers fuzz lint format build wheel clean distclean
 .DELETE_ON_ERROR:
 
 help:
@@ -24,6 +25,7 @@ help:
 	@echo "make test       the tests (test-full: the slow ones, and all at every ISA level)"
 	@echo "make test-asan  the tests under AddressSanitizer and UBSan"
 	@echo "make test-aarch64  the tests of the ops on aarch64, under qemu (on Debian)"
+	@echo "make test-ptx   the tests of ptx_emulator (best with nvcc, for its test kernels)"
 	@echo "make bench      every op against the machine's limits, torch and peers"
 	@echo "make bench-check  the speeds that are promised; fails below any"
 	@echo "make bench-peers  other CPU libraries to measure beside, into build/peers"
@@ -72,6 +74,10 @@ test-aarch64: $(VENV)/.dependencies
 	PATH="$(CURDIR)/$(BIN):$$PATH" tests/aarch64.sh $(BIN)/python $(TORCH) \
 	  $(if $(ARGS),$(ARGS),$(OP_TESTS) tests/test_isa_levels.py tests/test_backend_selection.py)
 
+# The emulator needs nothing of dsa_kernels; the compilers make PTX that no one here wrote.
+test-ptx: $(VENV)/.ptx
+	$(BIN)/python -m pytest -m "not slow" $(if $(ARGS),$(ARGS),ptx_emulator/tests)
+
 bench: $(BUILT)
 	$(BIN)/python -m bench $(ARGS)
 
@@ -87,12 +93,12 @@ fuzz: $(BUILT)
 lint: $(VENV)/.dependencies
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run -Werror $(CPP_FILES)
+	$(BIN)/clang-format --dry-run -Werror $(CPP_FILES) $(PTX_FILES)
 
 format: $(VENV)/.dependencies
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $(CPP_FILES)
+	$(BIN)/clang-format -i $(CPP_FILES) $(PTX_FILES)
 
 build: $(BUILT)
 
@@ -116,6 +122,10 @@ $(VENV)/.dependencies: $(VENV)/.created pyproject.toml
 	  $(PIP) install "torch==$(TORCH)"; }
 	$(PIP) install -q "setuptools>=77" wheel ninja
 	DSA_CPU=0 $(PIP) install -q --no-build-isolation -e ".[dev,transformers,bench]"
+	@touch $@
+
+$(VENV)/.ptx: $(VENV)/.dependencies
+	DSA_CPU=0 $(PIP) install -q --no-build-isolation -e ".[ptx]"
 	@touch $@
 
 $(VENV)/.created:

