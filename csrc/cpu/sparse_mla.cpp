@@ -188,11 +188,11 @@ class HeadGroup {
   // Keys that are scored at once. Few heads leave room in the L1 cache for as many as they reuse;
   // many would read their q too often.
   const int block_ = heads_ <= 2 * isa_.lanes ? 24 : 64;
-  uint32_t* q_;          // [words / 2, lanes, 2]
-  uint32_t* key_words_;  // [kKeyTile, words]
-  uint32_t* values_;     // [kKeyTile / dims_per_word, 512]
+  uint32_t* q_;                                                 // [words / 2, lanes, 2]
+  uint32_t* key_words_;                                         // [kKeyTile, words]
+  uint32_t* values_;                                            // [kKeyTile / dims_per_word, 512]
   const uint32_t *key_rows_[kKeyTile], *value_rows_[kKeyTile];  // where rows of either begin
-  uint32_t* p_;          // [kKeyTile / dims_per_word, lanes]
+  uint32_t* p_;                                                 // [kKeyTile / dims_per_word, lanes]
   float *scores_, *alpha_;
   const void* addresses_[2 * kKeyTile];
   int64_t located_ = 0;  // end of the keys whose address is known

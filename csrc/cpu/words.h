@@ -31,8 +31,8 @@ inline void load_words(const Arithmetic& math, const void* data, DType dtype, in
   }
 }
 
-// [rows, words] -> [words / kGroup, lanes, kGroup], lanes past the last row zero: what score (kGroup
-// 1) and dots (2) take as q. A cache line of each row at a time.
+// [rows, words] -> [words / kGroup, lanes, kGroup], lanes past the last row zero: what score
+// (kGroup 1) and dots (2) take as q. A cache line of each row at a time.
 template <int kGroup>
 void transpose_words(const uint32_t* in, int rows, int words, int lanes, uint32_t* out) {
   constexpr int kLine = 16;

@@ -19,8 +19,8 @@ constexpr int kMaxLanes = 16;
 struct Arithmetic {
   int dims_per_word;
 
-  // out[i, lane] = keys[i] . q[lane]: [num_keys, lanes], lanes a multiple of the level's. keys: where
-  // the words of each begin; q: [words / 2, lanes, 2].
+  // out[i, lane] = keys[i] . q[lane]: [num_keys, lanes], lanes a multiple of the level's. keys:
+  // where the words of each begin; q: [words / 2, lanes, 2].
   void (*dots)(const uint32_t* const* keys, int num_keys, const uint32_t* q, int lanes, int words,
                float* out);
 
@@ -44,8 +44,8 @@ struct Arithmetic {
   // null where the keys already are that.
   void (*pair_values)(const uint32_t* const* keys, int num_keys, int dims, uint32_t* out);
 
-  // Softmax weights of one key tile as combine takes them: scores [num_keys, lanes] are multiplied by
-  // sm_scale; max and sum [lanes] go on; alpha is what earlier results are to be multiplied by;
+  // Softmax weights of one key tile as combine takes them: scores [num_keys, lanes] are multiplied
+  // by sm_scale; max and sum [lanes] go on; alpha is what earlier results are to be multiplied by;
   // p: [ceil(num_keys / dims_per_word), lanes].
   void (*softmax)(float* scores, int num_keys, int lanes, float sm_scale, float* max, float* sum,
                   float* alpha, uint32_t* p);

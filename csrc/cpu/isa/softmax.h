@@ -60,8 +60,7 @@ void pair_values_bf16(const uint32_t* const* keys, int num_keys, int dims, uint3
     const uint32_t *one = keys[key], *other = keys[key + paired];
     for (int d = 0; d < dims; d += 2 * kLanes, out += 2 * kLanes) {
       const __m512i first = _mm512_loadu_si512(one + d / 2);
-      const __m512i second =
-          paired ? _mm512_loadu_si512(other + d / 2) : _mm512_setzero_si512();
+      const __m512i second = paired ? _mm512_loadu_si512(other + d / 2) : _mm512_setzero_si512();
       _mm512_storeu_si512(out, _mm512_permutex2var_epi16(first, pairs, second));
       _mm512_storeu_si512(out + kLanes, _mm512_permutex2var_epi16(first, next_pairs, second));
     }
