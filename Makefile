@@ -139,7 +139,7 @@ $(VENV)/.created:
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .benchmarks
 	rm -f dsa_kernels/_C*.so
-	find dsa_kernels tests bench -name __pycache__ -prune -exec rm -rf {} +
+	find dsa_kernels tests bench ptx_emulator -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean
 	rm -rf $(VENV)

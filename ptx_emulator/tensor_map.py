@@ -32,7 +32,9 @@ _PROMOTIONS = [0, 64, 128, 256]
 _FILLS = ["zero", "nan"]
 
 
-class _Arguments(ctypes.Structure):
+class Arguments(ctypes.Structure):
+    """TensorMapArguments of csrc/tensor_map.h."""
+
     _fields_ = (
         ("data_type", ctypes.c_int32),
         ("rank", ctypes.c_int32),
@@ -81,7 +83,7 @@ class TensorMap:
             if steps[-1] != item and array.shape[-1] != 1:
                 raise ValueError("the innermost dimension must be contiguous")
             strides = steps[-2::-1]
-        a = _Arguments()
+        a = Arguments()
         a.data_type = _TYPES.index(data_type or _data_type(array))
         a.rank = len(dims)
         a.address = array.data_ptr() if torch_like else array.ctypes.data

@@ -2,7 +2,7 @@
 //
 //   the valid keys of all scopes, in index order, in splits of 512; for each tile of 128 of a
 //   split:
-//     keys [128, d_qk]  gathered and dequantised once for all heads
+//     keys [128, d_qk]  dequantised once for all heads, or read where they lie
 //     S    [128, heads] = keys . Qt, scaled          heads in lanes, so softmax needs no shuffles
 //     m, l, P           online softmax, fp32
 //     O    [heads, 512] = O * alpha + P^T . keys[:, :512]

@@ -1,11 +1,13 @@
 // Atomic read-modify-writes.
 #include <bit>
 #include <cstring>
+#include <functional>
 
 #include "access.h"
 #include "barriers.h"
 #include "encoding.h"
 #include "formats.h"
+#include "integers.h"
 #include "machine.h"
 
 namespace ptx {
@@ -13,44 +15,18 @@ namespace {
 
 constexpr int kMostBytes = 16;
 
-struct Add {
+// An operation that takes no third operand.
+template <class F>
+struct OfTwo {
   template <class T>
   T operator()(T old, T b, T) const {
-    if constexpr (std::is_integral_v<T>) {
-      return old + b;
-    } else {
-      return canonical(old + b);
-    }
+    return F{}(old, b);
   }
 };
-struct Minimum {
+struct AddFloat {
   template <class T>
-  T operator()(T old, T b, T) const {
-    return b < old ? b : old;
-  }
-};
-struct Maximum {
-  template <class T>
-  T operator()(T old, T b, T) const {
-    return old < b ? b : old;
-  }
-};
-struct And {
-  template <class T>
-  T operator()(T old, T b, T) const {
-    return old & b;
-  }
-};
-struct Or {
-  template <class T>
-  T operator()(T old, T b, T) const {
-    return old | b;
-  }
-};
-struct Xor {
-  template <class T>
-  T operator()(T old, T b, T) const {
-    return old ^ b;
+  T operator()(T old, T b) const {
+    return canonical(old + b);
   }
 };
 struct Exchange {
@@ -65,15 +41,6 @@ struct CompareAndSwap {
     return old == b ? c : old;
   }
 };
-struct Increment {
-  uint32_t operator()(uint32_t old, uint32_t b, uint32_t) const { return old >= b ? 0 : old + 1; }
-};
-struct Decrement {
-  uint32_t operator()(uint32_t old, uint32_t b, uint32_t) const {
-    return old == 0 || old > b ? b : old - 1;
-  }
-};
-
 // f32 in global memory: subnormal inputs and results are flushed.
 struct AddFlushed {
   float operator()(float old, float b, float) const {
@@ -152,18 +119,18 @@ enum Op : int { kAdd, kMin, kMax, kAnd, kOr, kXor, kExch, kCas, kInc, kDec };
 template <class T>
 Handler pick_number(Op op) {
   switch (op) {
-    case kAdd: return &atomic<T, Add>;
-    case kMin: return &atomic<T, Minimum>;
-    case kMax: return &atomic<T, Maximum>;
+    case kAdd: return &atomic<T, OfTwo<Add>>;
+    case kMin: return &atomic<T, OfTwo<Min>>;
+    case kMax: return &atomic<T, OfTwo<Max>>;
     default: return nullptr;
   }
 }
 template <class T>
 Handler pick_bits(Op op) {
   switch (op) {
-    case kAnd: return &atomic<T, And>;
-    case kOr: return &atomic<T, Or>;
-    case kXor: return &atomic<T, Xor>;
+    case kAnd: return &atomic<T, OfTwo<std::bit_and<>>>;
+    case kOr: return &atomic<T, OfTwo<std::bit_or<>>>;
+    case kXor: return &atomic<T, OfTwo<std::bit_xor<>>>;
     case kExch: return &atomic<T, Exchange>;
     case kCas: return &atomic<T, CompareAndSwap>;
     default: return nullptr;
@@ -182,8 +149,8 @@ Handler pick_half(Op op) {
 Handler pick(Op op, Type type) {
   switch (type) {
     case Type::u32:
-      if (op == kInc) return &atomic<uint32_t, Increment>;
-      if (op == kDec) return &atomic<uint32_t, Decrement>;
+      if (op == kInc) return &atomic<uint32_t, OfTwo<Increment>>;
+      if (op == kDec) return &atomic<uint32_t, OfTwo<Decrement>>;
       return pick_number<uint32_t>(op);
     case Type::s32: return pick_number<int32_t>(op);
     case Type::u64: return pick_number<uint64_t>(op);
@@ -192,8 +159,8 @@ Handler pick(Op op, Type type) {
     case Type::b32: return pick_bits<uint32_t>(op);
     case Type::b64: return pick_bits<uint64_t>(op);
     case Type::b128: return op == kExch || op == kCas ? pick_bits<unsigned __int128>(op) : nullptr;
-    case Type::f32: return op == kAdd ? &atomic<float, Add, true> : nullptr;
-    case Type::f64: return op == kAdd ? &atomic<double, Add> : nullptr;
+    case Type::f32: return op == kAdd ? &atomic<float, OfTwo<AddFloat>, true> : nullptr;
+    case Type::f64: return op == kAdd ? &atomic<double, OfTwo<AddFloat>> : nullptr;
     case Type::f16:
     case Type::f16x2: return pick_half<false>(op);
     case Type::bf16:

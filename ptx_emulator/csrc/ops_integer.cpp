@@ -3,14 +3,12 @@
 #include <type_traits>
 
 #include "encoding.h"
+#include "integers.h"
 #include "lanes.h"
 
 namespace ptx {
 namespace {
 
-// 16-bit operands promote to int, where products of unsigned ones could overflow.
-template <class T>
-using Unsigned = std::conditional_t<sizeof(T) < 4, uint32_t, std::make_unsigned_t<T>>;
 template <class T>
 struct Twice;
 template <>
@@ -40,12 +38,6 @@ struct Twice<int64_t> {
 template <class T>
 using Wide = typename Twice<T>::type;
 
-struct Add {
-  template <class T>
-  T operator()(T a, T b) const {
-    return static_cast<T>(Unsigned<T>(a) + Unsigned<T>(b));
-  }
-};
 struct Sub {
   template <class T>
   T operator()(T a, T b) const {
@@ -127,18 +119,6 @@ struct Rem {
   template <class T>
   T operator()(T a, T b) const {
     return b == 0 ? a : overflows(a, b) ? T{0} : static_cast<T>(a % b);
-  }
-};
-struct Min {
-  template <class T>
-  T operator()(T a, T b) const {
-    return a < b ? a : b;
-  }
-};
-struct Max {
-  template <class T>
-  T operator()(T a, T b) const {
-    return a > b ? a : b;
   }
 };
 template <class F>

@@ -4,6 +4,7 @@
 #include "barriers.h"
 #include "encoding.h"
 #include "error.h"
+#include "integers.h"
 #include "lanes.h"
 #include "races.h"
 
@@ -192,25 +193,6 @@ void encode_match(Encoding& e) {
                                 : (kind ? &match<uint64_t, true> : &match<uint64_t, false>);
 }
 
-struct AddLanes {
-  template <class T>
-  T operator()(T a, T b) const {
-    return static_cast<T>(static_cast<uint32_t>(a) + static_cast<uint32_t>(b));
-  }
-};
-struct MinLanes {
-  template <class T>
-  T operator()(T a, T b) const {
-    return b < a ? b : a;
-  }
-};
-struct MaxLanes {
-  template <class T>
-  T operator()(T a, T b) const {
-    return a < b ? b : a;
-  }
-};
-
 template <class T, class F>
 Flow reduce(Warp& w, const Instr& in, Mask mask) {
   const T* a = w.in<T>(in.a);
@@ -238,12 +220,12 @@ void redux(Encoding& e) {
   e.out.b = e.source(2, Type::b32);
   const bool sign = type == Type::s32;
   constexpr Handler kHandlers[] = {
-      &reduce<uint32_t, AddLanes>,      &reduce<uint32_t, MinLanes>,
-      &reduce<uint32_t, MaxLanes>,      &reduce<uint32_t, std::bit_and<>>,
+      &reduce<uint32_t, Add>,           &reduce<uint32_t, Min>,
+      &reduce<uint32_t, Max>,           &reduce<uint32_t, std::bit_and<>>,
       &reduce<uint32_t, std::bit_or<>>, &reduce<uint32_t, std::bit_xor<>>};
   e.out.run = kHandlers[op];
-  if (sign && op == 1) e.out.run = &reduce<int32_t, MinLanes>;
-  if (sign && op == 2) e.out.run = &reduce<int32_t, MaxLanes>;
+  if (sign && op == 1) e.out.run = &reduce<int32_t, Min>;
+  if (sign && op == 2) e.out.run = &reduce<int32_t, Max>;
 }
 
 // The lowest member is elected.

@@ -1,9 +1,9 @@
 #include "reduction.h"
 
 #include <cstring>
-#include <type_traits>
 
 #include "formats.h"
+#include "integers.h"
 
 namespace ptx {
 namespace {
@@ -21,13 +21,12 @@ void each(uint8_t* d, const uint8_t* s, uint32_t bytes, F f) {
 
 template <class T>
 T combine(Reduction r, T a, T b) {
-  using U = std::make_unsigned_t<T>;
   switch (r) {
-    case Reduction::add: return static_cast<T>(static_cast<U>(a) + static_cast<U>(b));
-    case Reduction::min: return b < a ? b : a;
-    case Reduction::max: return b > a ? b : a;
-    case Reduction::inc: return a >= b ? 0 : a + 1;
-    case Reduction::dec: return a == 0 || a > b ? b : a - 1;
+    case Reduction::add: return Add{}(a, b);
+    case Reduction::min: return Min{}(a, b);
+    case Reduction::max: return Max{}(a, b);
+    case Reduction::inc: return Increment{}(a, b);
+    case Reduction::dec: return Decrement{}(a, b);
     case Reduction::bit_and: return a & b;
     case Reduction::bit_or: return a | b;
     default: return a ^ b;

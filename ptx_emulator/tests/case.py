@@ -4,7 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import pytest
 import torch
+
+from ptx_emulator import Module
 
 # Every schedule that a correct kernel must survive: launch options of ptx_emulator.Module.
 SCHEDULES = [
@@ -16,6 +19,27 @@ SCHEDULES = [
 
 def schedule_name(schedule):
     return f"{schedule['mode']}{schedule.get('seed', '')}"
+
+
+schedules = pytest.mark.parametrize("schedule", SCHEDULES, ids=schedule_name)
+
+
+def compiled_once(kernels):
+    """A fixture `get(name)`: another compiler's kernel and its Module, made when first wanted."""
+
+    @pytest.fixture(scope="module")
+    def compiled():
+        made = {}
+
+        def get(name):
+            if name not in made:
+                kernel = kernels[name]()
+                made[name] = kernel, Module(kernel.ptx)
+            return made[name]
+
+        return get
+
+    return compiled
 
 
 @dataclass

@@ -5,7 +5,7 @@ import torch
 
 from ptx_emulator import Module, TensorMap
 
-from .case import SCHEDULES, Case, assert_near, poisoned, schedule_name, uniform
+from .case import Case, assert_near, poisoned, schedules, uniform
 from .compile import complaints, kernel_ptx, ptxas_report
 
 D = 128
@@ -55,7 +55,7 @@ def test_ptxas_takes_it_as_written():
     assert not complaints(ptxas_report(kernel_ptx("attention")))
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES, ids=schedule_name)
+@schedules
 @pytest.mark.parametrize("heads, length", [(1, 128), (2, 300), (1, 65), (3, 1)])
 def test_matches_torch(heads, length, schedule):
     made = case(heads, length)

@@ -5,7 +5,7 @@ import torch
 
 from ptx_emulator import Module, TensorMap
 
-from .case import SCHEDULES, Case, assert_near, poisoned, schedule_name, uniform
+from .case import Case, assert_near, poisoned, schedules, uniform
 from .compile import complaints, kernel_ptx, ptxas_report
 
 SHARED = 3 * (64 + 64) * 64 * 2 + 4 * 64 * 4 + 6 * 8
@@ -49,7 +49,7 @@ def test_ptxas_takes_it_as_written():
     assert not complaints(ptxas_report(kernel_ptx("cluster")))
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES, ids=schedule_name)
+@schedules
 @pytest.mark.parametrize("m, n, k", [(128, 64, 64), (256, 128, 448), (70, 40, 200), (1, 8, 8)])
 def test_matches_torch(m, n, k, schedule):
     made = case(m, n, k)

@@ -5,7 +5,7 @@ import torch
 
 from ptx_emulator import Module
 
-from .case import SCHEDULES, Case, assert_near, poisoned, schedule_name, uniform
+from .case import Case, assert_near, poisoned, schedules, uniform
 from .compile import complaints, kernel_ptx, ptxas_report
 
 SHARED = 4 * (64 + 64) * 32 * 2
@@ -37,7 +37,7 @@ def test_ptxas_takes_it_as_written():
     assert not complaints(ptxas_report(ptx, "sm_80"))
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES, ids=schedule_name)
+@schedules
 @pytest.mark.parametrize("m, n, k", [(64, 64, 32), (128, 64, 256), (70, 72, 200), (1, 8, 8)])
 def test_matches_torch(m, n, k, schedule):
     made = case(m, n, k)

@@ -5,7 +5,7 @@ import torch
 
 from ptx_emulator import Module, TensorMap
 
-from .case import SCHEDULES, Case, assert_near, integers, poisoned, schedule_name, uniform
+from .case import Case, assert_near, integers, poisoned, schedules, uniform
 from .compile import complaints, kernel_ptx, ptxas_report
 
 SHARED = 4 * (128 + 64) * 64 * 2 + 128 * 64 * 4 + 8 * 8
@@ -42,7 +42,7 @@ def test_ptxas_takes_it_as_written():
     assert not complaints(ptxas_report(kernel_ptx("gemm_ring")))
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES, ids=schedule_name)
+@schedules
 @pytest.mark.parametrize(
     "m, n, k", [(128, 64, 64), (256, 128, 640), (129, 72, 264), (1, 8, 8), (200, 136, 320)]
 )

@@ -5,7 +5,7 @@ import torch
 
 from ptx_emulator import Module
 
-from .case import SCHEDULES, Case, assert_near, poisoned, schedule_name, uniform
+from .case import Case, assert_near, poisoned, schedules, uniform
 from .compile import complaints, kernel_ptx, ptxas_report
 
 
@@ -40,7 +40,7 @@ def test_ptxas_takes_it_as_written():
     assert not complaints(ptxas_report(kernel_ptx("split_k")))
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES, ids=schedule_name)
+@schedules
 @pytest.mark.parametrize(
     "m, n, k, splits", [(32, 32, 64, 1), (64, 64, 1024, 8), (40, 72, 520, 5), (3, 1, 8, 3)]
 )

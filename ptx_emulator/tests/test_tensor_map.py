@@ -6,6 +6,8 @@ import itertools
 import numpy as np
 import pytest
 
+from ptx_emulator.tensor_map import Arguments
+
 from . import hooks
 from .hooks import message_of, pointer
 
@@ -29,22 +31,6 @@ TYPES = [
 ]
 SIZES = dict(zip(TYPES, [1, 2, 4, 4, 8, 8, 2, 4, 8, 2, 4, 4, 4], strict=False))
 SPANS = [16, 32, 64, 128]
-
-
-class Arguments(ctypes.Structure):
-    _fields_ = (
-        ("data_type", ctypes.c_int32),
-        ("rank", ctypes.c_int32),
-        ("address", ctypes.c_uint64),
-        ("dims", ctypes.c_uint64 * 5),
-        ("strides", ctypes.c_uint64 * 4),
-        ("box", ctypes.c_uint32 * 5),
-        ("element_strides", ctypes.c_uint32 * 5),
-        ("interleave", ctypes.c_int32),
-        ("swizzle", ctypes.c_int32),
-        ("l2_promotion", ctypes.c_int32),
-        ("oob_fill", ctypes.c_int32),
-    )
 
 
 def arguments(

@@ -3,29 +3,15 @@
 import pytest
 import torch
 
-from ptx_emulator import Module, TensorMap
+from ptx_emulator import TensorMap
 
-from .case import SCHEDULES, assert_near, poisoned, schedule_name, uniform
+from .case import assert_near, compiled_once, poisoned, schedules, uniform
 
 pytest.importorskip("tilelang", reason="tilelang is not installed: pip install .[ptx]")
 
 from . import tilelang_kernels
 
-schedules = pytest.mark.parametrize("schedule", SCHEDULES, ids=schedule_name)
-
-
-@pytest.fixture(scope="module")
-def compiled():
-    """Each kernel is compiled once, when the first test wants it."""
-    made = {}
-
-    def get(name):
-        if name not in made:
-            kernel = tilelang_kernels.KERNELS[name]()
-            made[name] = kernel, Module(kernel.ptx)
-        return made[name]
-
-    return get
+compiled = compiled_once(tilelang_kernels.KERNELS)
 
 
 def launch(made, tensors, **options):

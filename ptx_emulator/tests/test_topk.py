@@ -6,7 +6,7 @@ import torch
 
 from ptx_emulator import Module
 
-from .case import SCHEDULES, Case, schedule_name
+from .case import Case, schedules
 from .compile import complaints, kernel_ptx, ptxas_report
 
 
@@ -61,7 +61,7 @@ def test_ptxas_takes_it_as_written():
     assert not complaints(ptxas_report(kernel_ptx("topk")))
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES, ids=schedule_name)
+@schedules
 @pytest.mark.parametrize("kind", ["normal", "ties", "equal", "bits"])
 @pytest.mark.parametrize("n, k", [(1, 1), (256, 100), (1000, 1), (1000, 1000), (777, 64)])
 def test_matches_numpy(n, k, kind, schedule):

@@ -1,11 +1,11 @@
 // Matrix products of words: the two of sparse MLA, and the indexer's fused score.
 //
-//   register block    M rows of a (one word broadcast each) x V vectors of b
+//   register block    M rows of a (one or two words broadcast) x V vectors of b
 //                     512 bit: 24 accumulators, 4 x b, 1 broadcast = 29 of 32 registers
 //                     256 bit: 12 accumulators, 2 x b, 1 broadcast = 15 of 16
 //
-// Every element of a result is one chain of multiply-adds over the words in their order, whatever
-// block it falls into: that is what makes results independent of tiles, batch and threads.
+// Every element of a result sums the words in an order of its own, whatever block it falls into:
+// that is what makes results independent of tiles, batch and threads.
 #pragma once
 
 #include "vec.h"

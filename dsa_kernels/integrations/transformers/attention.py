@@ -45,11 +45,8 @@ class SparseAttention:
 
         batch, queries = hidden_states.shape[:2]
         q_resid = self.q_a_layernorm(linear(self.q_a_proj, hidden_states))
-        q = (
-            linear(self.q_b_proj, q_resid)
-            .view(batch, queries, -1, self.qk_head_dim)
-            .transpose(1, 2)
-        )
+        q = linear(self.q_b_proj, q_resid)
+        q = q.view(batch, queries, -1, self.qk_head_dim).transpose(1, 2)
         q_pass, q_rot = q.split([self.qk_nope_head_dim, self.qk_rope_head_dim], dim=-1)
 
         latent = linear(self.kv_a_proj_with_mqa, hidden_states)

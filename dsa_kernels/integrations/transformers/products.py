@@ -16,7 +16,7 @@ MIN_ROWS = 32
 def linear(layer: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
     """layer(x), for x [..., rows, in_features]."""
     if _is_plain(layer) and _through_onednn(x.numel() // x.shape[-1], x, layer.weight):
-        return torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, "none", [], "")
+        return _onednn_linear(x, layer.weight, layer.bias)
     return layer(x)
 
 
@@ -26,8 +26,11 @@ def bmm_into(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor) -> None:
         out.copy_(torch.bmm(a, b).transpose(0, 1))
         return
     for head in range(a.shape[0]):
-        weight = b[head].T
-        out[:, head] = torch.ops.mkldnn._linear_pointwise(a[head], weight, None, "none", [], "")
+        out[:, head] = _onednn_linear(a[head], b[head].T, None)
+
+
+def _onednn_linear(x, weight, bias) -> torch.Tensor:
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
 def _is_plain(layer: torch.nn.Module) -> bool:
