@@ -96,13 +96,11 @@ const Published& common_knowledge(Cta& cta, int first_warp, Warpgroup& group) {
 void note_reads(Cta& cta, const WgmmaOp& op) {
   const Block& shared = cta.shared;
   Races& races = *cta.warps[0]->machine->races;
-  const auto read = [&](const AsyncOperation& by, const uint8_t* chunk, Mask warps) {
-    races.access(by, shared, shared.begin + (chunk - shared.data), 16, false, false, warps);
-  };
-  for (const uint8_t* chunk : op.chunks_b) read(op.by_all, chunk, 15);
+  races.read_chunks(op.by_all, shared, op.chunks_b.data(), op.chunks_b.size(), 15);
   const size_t per_warp = op.chunks_a.size() / kWarps;
-  for (size_t i = 0; i < op.chunks_a.size(); ++i)
-    read(op.by_warp[i / per_warp], op.chunks_a[i], Mask{1} << (i / per_warp));
+  for (int i = 0; i < kWarps; ++i)
+    races.read_chunks(op.by_warp[i], shared, op.chunks_a.data() + i * per_warp, per_warp,
+                      Mask{1} << i);
 }
 
 void run_front(Cta& cta, int first_warp, Warpgroup& group) {
