@@ -62,13 +62,16 @@ bool Races::lane_by_lane(const WarpClock& c, const Entry& earlier, const Entry& 
   return true;
 }
 
-inline const Races::Met& Races::meet(const Judge& judge, Agent agent) const {
-  if (judge.met.agent != agent) {
-    const Knowledge& known = *judge.op->view.known;
-    judge.met = {agent, known.of(agent, kSeen), known.of(agent, kProxied),
-                 proxy_of(agent) == Proxy::generic};
+inline const Races::Met& Races::meet(const AsyncOperation& op, Agent agent) const {
+  if (op.view.known != met_by_) {
+    met_by_ = op.view.known;
+    for (Met& m : met_) m = {};
   }
-  return judge.met;
+  Met& m = met_[agent % std::size(met_)];
+  if (m.agent != agent)
+    m = {agent, met_by_->of(agent, kSeen), met_by_->of(agent, kProxied),
+         proxy_of(agent) == Proxy::generic};
+  return m;
 }
 
 bool Races::ordered_for_operation(const Judge& judge, const Entry& earlier,
@@ -78,7 +81,7 @@ bool Races::ordered_for_operation(const Judge& judge, const Entry& earlier,
   const auto covers = [&](Mask lanes) {
     return (earlier.agent == op.view.agent && earlier.time <= op.view.time &&
             (lanes & ~op.view.lanes) == 0) ||
-           meet(judge, earlier.agent).seen.covers(earlier.time, lanes);
+           meet(op, earlier.agent).seen.covers(earlier.time, lanes);
   };
   return covers(earlier.lanes) || covers(earlier.lanes_of(later.bytes));
 }
@@ -107,7 +110,7 @@ bool Races::ordered_for_lanes(const WarpClock& c, const Entry& earlier, const En
 
 bool Races::needs_proxy_fence(const Judge& judge, const Entry& earlier) const {
   if (!judge.of_async_proxy || !earlier.write) return false;
-  const Met& met = meet(judge, earlier.agent);
+  const Met& met = meet(*judge.op, earlier.agent);
   return met.generic && !met.proxied.covers(earlier.time, earlier.lanes);
 }
 
@@ -244,7 +247,7 @@ inline bool Races::read_again(const Judge& judge, Cell& cell, const Entry& read)
     if (!earlier.bytes) {
       place = &earlier;
     } else if (earlier.write) {
-      const Met& met = meet(judge, earlier.agent);
+      const Met& met = meet(*judge.op, earlier.agent);
       if (!met.seen.covers(earlier.time, earlier.lanes) ||
           (met.generic && !met.proxied.covers(earlier.time, earlier.lanes)))
         return false;

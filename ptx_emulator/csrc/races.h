@@ -80,7 +80,7 @@ class Races {
     std::vector<Mechanism> mechanisms;
     Locations locations;  // in shared memory
   };
-  // What an operation knows of the agent that it met last: it mostly meets the same one next.
+  // What operations of one view know of an agent. They mostly meet the same few.
   struct Met {
     Agent agent = ~Agent{0};
     Known seen, proxied;
@@ -92,7 +92,6 @@ class Races {
     const AsyncOperation* op;
     bool of_async_proxy;
     bool is_atomic = false;
-    mutable Met met;
   };
   struct Conflict {
     Entry earlier, later;
@@ -129,7 +128,7 @@ class Races {
   const Mechanism& mechanism(Agent agent) const;
   Proxy proxy_of(Agent agent) const;
   Judge judge_of(const AsyncOperation& op) const;
-  const Met& meet(const Judge& judge, Agent agent) const;
+  const Met& meet(const AsyncOperation& op, Agent agent) const;
   uint32_t rank_of(Agent agent) const;
   bool is_warp(Agent agent) const { return local_of(agent) < warps_per_cluster_; }
 
@@ -150,6 +149,8 @@ class Races {
   std::unordered_map<uint32_t, OfCluster> clusters_;
   mutable const OfCluster* last_ = nullptr;  // that mechanism() looked at
   mutable uint32_t last_cluster_ = 0;
+  mutable std::shared_ptr<const Knowledge> met_by_;  // the view of what is in met_
+  mutable Met met_[16];                              // by the agent's last bits
   std::vector<Conflict> conflicts_;
   std::set<std::string> notes_;
   std::set<std::pair<uint32_t, uint32_t>> reported_;  // pairs of pcs
