@@ -13,7 +13,7 @@ def cycles(model: MachineModel, counts: Counts, where: np.ndarray) -> dict:
     """Of the counts for which `where` holds, as if one SM did all of it."""
     kinds = np.array([counts.code[pc].kind for pc in counts.pcs])
     values = counts.values * where
-    found = {"tensor": _tensor(model, counts, where), **_partitions(model, counts, values, kinds)}
+    found = {"tensor": _tensor(model, counts, where), **_partitions(model, counts, values)}
 
     def total(name: str, chosen: np.ndarray) -> float:
         return float((counts.accesses[name] * where)[:, chosen].sum())
@@ -52,8 +52,8 @@ def _tensor(model: MachineModel, counts: Counts, where: np.ndarray) -> float:
     return total
 
 
-def _partitions(model: MachineModel, counts: Counts, values: np.ndarray, kinds: np.ndarray):
-    pipes = np.array([counts.code[pc].pipe or "" for pc in counts.pcs])
+def _partitions(model: MachineModel, counts: Counts, values: np.ndarray):
+    pipes = np.array([counts.code[pc].pipe for pc in counts.pcs])
     partition = np.arange(counts.warps) % int(model.partitions.value)
 
     def busiest(by_warp: np.ndarray) -> float:
@@ -62,9 +62,8 @@ def _partitions(model: MachineModel, counts: Counts, values: np.ndarray, kinds: 
     def by_warp(pipe: str) -> np.ndarray:
         return values[:, pipes == pipe].sum(axis=1)
 
-    # ptxas makes most movs operands of other instructions.
     return {
-        "issue": busiest(values[:, kinds != "mov"].sum(axis=1) * model.issue.value),
+        "issue": busiest(values[:, pipes != "none"].sum(axis=1) * model.issue.value),
         "alu": busiest(by_warp("alu") * model.alu.value),
         "fma": busiest(by_warp("fma") * model.fma.value + by_warp("imad") * model.imad.value),
         "mufu": busiest(by_warp("mufu") * model.mufu.value),

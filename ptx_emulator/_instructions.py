@@ -34,8 +34,7 @@ _OTHER = {"prefetch", "prefetchu", "createpolicy", "setmaxnreg", "tensormap", "m
 _MULTIPLY = {"mul", "mad", "fma", "mul24", "mad24", "madc", "dp4a", "dp2a"}
 _ADD = {"add", "sub"}
 _FLOATS = {"f16", "f16x2", "bf16", "bf16x2", "f32", "f32x2", "f64", "tf32"}
-_INTEGER = re.compile(r"[us]\d+")
-_WIDE = {"f64", "s64", "u64"}
+_SCALAR = re.compile(r"[usf]\d+(x2)?|bf16(x2)?|tf32|e[45]m[23](x2)?")
 
 
 def class_of(opcode: str, space: str) -> str:
@@ -66,6 +65,7 @@ def class_of(opcode: str, space: str) -> str:
         (_SFU, "sfu"),
         ({"cvt"}, "cvt"),
         ({"mov", "cvta"}, "mov"),
+        ({"selp", "slct"}, "int"),
         (_SHUFFLES, "shfl"),
         (_SYNC, "sync"),
         (_CONTROL, "ctrl"),
@@ -78,9 +78,12 @@ def class_of(opcode: str, space: str) -> str:
     return "fp" if words[-1] in _FLOATS or base in ("testp", "copysign") else "int"
 
 
-def pipe_of(opcode: str, kind: str) -> str | None:
-    """The unit of the model that executes it, beside the one that issues it."""
+def pipe_of(opcode: str, kind: str) -> str:
+    """The unit of the model that executes it, beside the one that issues it; "none" if ptxas mostly
+    makes it part of another instruction, "" if the model has no such unit."""
     words = opcode.split(".")
+    if kind == "mov":
+        return "none"
     if kind in ("fp", "int"):
         if words[-1] == "f64":
             return "fp64"
@@ -88,10 +91,19 @@ def pipe_of(opcode: str, kind: str) -> str | None:
             return "fma" if words[0] in _MULTIPLY | _ADD else "alu"
         return "imad" if words[0] in _MULTIPLY else "alu"
     if kind == "cvt":
-        types = [word for word in words[1:] if word in _FLOATS or _INTEGER.fullmatch(word)]
-        between = len({word in _FLOATS for word in types[:2]}) == 2
-        return "mufu" if between or _WIDE & set(types) else "alu"
-    return {"sfu": "mufu", "tensor": "tensor"}.get(kind)
+        return _pipe_of_conversion(words)
+    return {"sfu": "mufu", "tensor": "tensor"}.get(kind, "")
+
+
+def _pipe_of_conversion(words: list[str]) -> str:
+    types = [word for word in words[1:] if _SCALAR.fullmatch(word)]
+    to, of = types[0], types[-1]
+    floats = [word[0] not in "us" for word in (to, of)]
+    if {"rni", "rzi", "rmi", "rpi"} & set(words):
+        return "mufu"
+    if not any(floats):  # to fewer bits: a register's lower part
+        return "none" if int(to[1:]) <= int(of[1:]) else "alu"
+    return "alu" if all(floats) and "f64" not in (to, of) else "mufu"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +114,7 @@ class Instruction:
     source: str  # "file.cu:12", empty if it is not known
     function: int
     kind: str  # one of CLASSES
-    pipe: str | None
+    pipe: str
     successors: tuple[int, ...]  # in its function
 
 

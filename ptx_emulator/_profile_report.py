@@ -85,7 +85,7 @@ def _memory(memory: dict) -> str:
     ]
     for path, of in memory["global"].items():
         if of["requests"]:
-            each = f"{of['sectors'] / of['requests']:.2f}"
+            each = f"{of['sectors'] / of['requests']:.2f}" if path != "bulk" else "-"
             rows.append([path, *(str(of[name]) for name in names), each])
     out = _aligned(rows)
     rows = [["shared memory", "read", "written", "remote read", "remote written"]]

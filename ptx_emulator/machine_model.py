@@ -97,4 +97,4 @@ _SM90 = MachineModel(
 
 def model_of(target: str) -> MachineModel | None:
     """The machine for a module's .target; None if there is no model of it."""
-    return {"8": _SM80, "9": _SM90}.get(target.removeprefix("sm_").rstrip("af")[:-1])
+    return {"sm_80": _SM80, "sm_90": _SM90}.get(target.rstrip("af"))
