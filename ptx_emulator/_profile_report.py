@@ -27,7 +27,8 @@ def report(profile: dict, lines: int) -> str:
         _tensor(profile["tensor"]),
     ]
     if profile["memory"]:
-        parts += [_memory(profile["memory"]), _conflicts(profile["memory"]["bank_conflicts"])]
+        conflicts = profile["memory"]["bank_conflicts"]
+        parts += [_memory(profile["memory"]), _conflicts(conflicts, lines)]
     parts += [_bounds(profile), _hot(profile, lines)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -99,14 +100,14 @@ def _memory(memory: dict) -> str:
     return out
 
 
-def _conflicts(conflicts: dict) -> str:
+def _conflicts(conflicts: dict, count: int) -> str:
     if not conflicts["wavefronts"]:
         return ""
     head = (
         f"bank conflicts: {conflicts['wavefronts']} wavefronts, {conflicts['ideal']} without "
         "conflicts"
     )
-    worst = sorted(conflicts["lines"], key=lambda line: line["ideal"] - line["wavefronts"])[:10]
+    worst = sorted(conflicts["lines"], key=lambda line: line["ideal"] - line["wavefronts"])[:count]
     return "\n".join([head, *(f"  {_place(x)}: {x['wavefronts']}/{x['ideal']}" for x in worst)])
 
 
@@ -123,7 +124,7 @@ def _bounds(profile: dict) -> str:
         for loop in role["loops"]
         if loop["bound"]
     ]
-    units = list(bounds["cta"]["cycles"])
+    units = [unit for unit, n in bounds["cta"]["cycles"].items() if n]
     rows = [["cycles", *units, "binds"]]
     rows += [
         [name, *(f"{bound['cycles'][unit]:g}" for unit in units), str(bound["binds"])]

@@ -60,7 +60,7 @@ def find_roles(counts: Counts, loops: Iterable[Loop]) -> list[Role]:
         kinds = {counts.code[pc].kind for pc in counts.pcs[shape]}
         if len(groups) == 1:
             name = "all"
-        elif has_loop and kinds & {"tensor", "copy"}:
+        elif kinds & {"tensor", "copy"}:
             name = "math" if "tensor" in kinds else "copy"
         else:
             most = counts.values[group].sum(axis=1).max()

@@ -160,6 +160,8 @@ class Profile:
         in_loops = np.zeros_like(everything)
         for role in self.roles:
             in_loops |= self._inside(role, role.main)
+            if not role.loops:  # they may be unrolled
+                in_loops[list(role.warps)] = True
         out = {
             "label": LABEL,
             "machine": model.name,

@@ -368,3 +368,34 @@ def test_multicast_is_read_once():
 
 def profile_of(made):
     return made.run(Module(made.ptx), profile=True).profile
+
+
+def test_stores_to_another_cta():
+    """Each CTA of a pair writes 128 bytes to the other by st, and 128 by st.async."""
+    body = """
+        mov.u32 %r4, %cluster_ctarank;
+        xor.b32 %r4, %r4, 1;
+        mov.u32 %r3, buffer;
+        mapa.shared::cluster.u32 %r5, %r3, %r4;
+        mad.lo.u32 %r5, %r0, 4, %r5;
+        mov.u32 %r6, barrier;
+        mapa.shared::cluster.u32 %r7, %r6, %r4;
+        setp.eq.u32 %p1, %r0, 0;
+        @%p1 mbarrier.init.shared::cta.b64 [%r6], 1;
+        @%p1 mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r6], 128;
+        barrier.cluster.arrive;
+        barrier.cluster.wait;
+        st.shared::cluster.u32 [%r5], %r0;
+        st.async.shared::cluster.mbarrier::complete_tx::bytes.b32 [%r5+128], %r0, [%r7];
+        WAIT: mbarrier.try_wait.parity.shared::cta.b64 %p2, [%r6], 0;
+        @!%p2 bra WAIT;
+        barrier.cluster.arrive;
+        barrier.cluster.wait;
+        """
+    before = SHARED + "\n.shared .align 8 .b64 barrier;"
+    profile = profiled(body, before=before, grid=2, cluster=2)
+    assert profile.memory["shared"] == {
+        "st": {"remote_written": 256},
+        "st.async": {"remote_written": 256},
+    }
+    assert profile.memory["bank_conflicts"]["wavefronts"] == 0
