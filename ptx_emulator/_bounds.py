@@ -6,8 +6,6 @@ from ._counts import SECTOR_BYTES, Counts
 from ._tensor_work import tensor_operation
 from .machine_model import MachineModel
 
-PER_PARTITION = ("issue", "alu", "fma", "mufu", "fp64")
-
 
 def cycles(model: MachineModel, counts: Counts, where: np.ndarray) -> dict:
     """Of the counts for which `where` holds, as if one SM did all of it."""
@@ -37,8 +35,16 @@ def cycles(model: MachineModel, counts: Counts, where: np.ndarray) -> dict:
     return {
         "cycles": found,
         "shared": shared,
-        "l2_sustained": global_bytes / model.l2_sustained.value if model.l2_sustained else None,
+        "estimates": {
+            **_with_integers(model, counts, values),
+            "l2_sustained": global_bytes / model.l2_sustained.value if model.l2_sustained else None,
+        },
     }
+
+
+def has_rates(model: MachineModel, counts: Counts) -> bool:
+    operations = (tensor_operation(counts.code[pc].opcode) for pc in counts.pcs)
+    return all(op is None or op.operand in model.tensor for op in operations)
 
 
 def _tensor(model: MachineModel, counts: Counts, where: np.ndarray) -> float:
@@ -46,29 +52,40 @@ def _tensor(model: MachineModel, counts: Counts, where: np.ndarray) -> float:
     total = 0.0
     for pc, count in zip(counts.pcs, executed, strict=True):
         if count and (op := tensor_operation(counts.code[pc].opcode)):
-            if op.operand not in model.tensor:
-                raise ValueError(f"{model.name} has no rate for tensor operations of {op.operand}")
             total += float(count) * op.flops / op.warps / model.tensor[op.operand].value
     return total
 
 
 def _partitions(model: MachineModel, counts: Counts, values: np.ndarray):
-    pipes = np.array([counts.code[pc].pipe for pc in counts.pcs])
-    partition = np.arange(counts.warps) % int(model.partitions.value)
-
-    def busiest(by_warp: np.ndarray) -> float:
-        return float(np.bincount(partition, by_warp).max())
-
-    def by_warp(pipe: str) -> np.ndarray:
-        return values[:, pipes == pipe].sum(axis=1)
-
+    """Cycles of the busiest partition."""
+    issued = [pipe for pipe in _pipes(counts) if pipe != "none"]
     return {
-        "issue": busiest(values[:, pipes != "none"].sum(axis=1) * model.issue.value),
-        "alu": busiest(by_warp("alu") * model.alu.value),
-        "fma": busiest(by_warp("fma") * model.fma.value + by_warp("imad") * model.imad.value),
-        "mufu": busiest(by_warp("mufu") * model.mufu.value),
-        "fp64": busiest(by_warp("fp64") * model.fp64.value),
+        "issue": _busiest(model, counts, values, dict.fromkeys(issued, model.issue.value)),
+        "alu": _busiest(model, counts, values, {"alu": model.alu.value}),
+        "fma": _busiest(model, counts, values, {"fma": model.fma.value}),
+        "mufu": _busiest(model, counts, values, {"mufu": model.mufu.value}),
+        "fp64": _busiest(model, counts, values, {"fp64": model.fp64.value}),
     }
+
+
+def _with_integers(model: MachineModel, counts: Counts, values: np.ndarray):
+    """If no integer work were uniform over a warp, folded or hoisted: no bound, but an estimate."""
+    alu = {"alu": model.alu.value, "int": model.alu.value}
+    fma = {"fma": model.fma.value, "imad": model.imad.value}
+    return {
+        "alu_with_integers": _busiest(model, counts, values, alu),
+        "fma_with_integers": _busiest(model, counts, values, fma),
+    }
+
+
+def _pipes(counts: Counts) -> np.ndarray:
+    return np.array([counts.code[pc].pipe for pc in counts.pcs])
+
+
+def _busiest(model: MachineModel, counts: Counts, values: np.ndarray, costs: dict) -> float:
+    cost = np.array([costs.get(pipe, 0) for pipe in _pipes(counts)])
+    partition = np.arange(counts.warps) % int(model.partitions.value)
+    return float(np.bincount(partition, values @ cost).max())
 
 
 def per(bound: dict, n: float) -> dict:
@@ -81,6 +98,6 @@ def per(bound: dict, n: float) -> dict:
     return {
         "cycles": of_units,
         "shared": {name: divide(value) for name, value in bound["shared"].items()},
-        "l2_sustained": divide(bound["l2_sustained"]),
+        "estimates": {name: divide(value) for name, value in bound["estimates"].items()},
         "binds": max(of_units, key=of_units.get) if any(of_units.values()) else None,
     }

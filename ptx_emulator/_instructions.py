@@ -79,8 +79,9 @@ def class_of(opcode: str, space: str) -> str:
 
 
 def pipe_of(opcode: str, kind: str) -> str:
-    """The unit of the model that executes it, beside the one that issues it; "none" if ptxas mostly
-    makes it part of another instruction, "" if the model has no such unit."""
+    """The unit of the model that executes it, beside the one that issues it: "int" and "imad" are
+    integer work of the ALU and the FMA unit. "none" if ptxas mostly makes it part of another
+    instruction, "" if the model has no such unit."""
     words = opcode.split(".")
     if kind == "mov":
         return "none"
@@ -89,7 +90,7 @@ def pipe_of(opcode: str, kind: str) -> str:
             return "fp64"
         if kind == "fp":
             return "fma" if words[0] in _MULTIPLY | _ADD else "alu"
-        return "imad" if words[0] in _MULTIPLY else "alu"
+        return "imad" if words[0] in _MULTIPLY else "int"
     if kind == "cvt":
         return _pipe_of_conversion(words)
     return {"sfu": "mufu", "tensor": "tensor"}.get(kind, "")
@@ -102,7 +103,7 @@ def _pipe_of_conversion(words: list[str]) -> str:
     if {"rni", "rzi", "rmi", "rpi"} & set(words):
         return "mufu"
     if not any(floats):  # to fewer bits: a register's lower part
-        return "none" if int(to[1:]) <= int(of[1:]) else "alu"
+        return "none" if int(to[1:]) <= int(of[1:]) else "int"
     return "alu" if all(floats) and "f64" not in (to, of) else "mufu"
 
 

@@ -125,11 +125,11 @@ def _bounds(profile: dict) -> str:
         if loop["bound"]
     ]
     units = [unit for unit, n in bounds["cta"]["cycles"].items() if n]
-    rows = [["cycles", *units, "binds"]]
-    rows += [
-        [name, *(f"{bound['cycles'][unit]:g}" for unit in units), str(bound["binds"])]
-        for name, bound in parts
-    ]
+    guesses = [name for name, n in bounds["cta"]["estimates"].items() if n]
+    rows = [["cycles", *units, "binds", *(f"({name})" for name in guesses)]]
+    for name, bound in parts:
+        row = [name, *(f"{bound['cycles'][unit]:g}" for unit in units), str(bound["binds"])]
+        rows.append([*row, *(f"{bound['estimates'][guess]:g}" for guess in guesses)])
     return f"Bounds for {bounds['machine']} ({bounds['label']})\n{_aligned(rows)}"
 
 

@@ -11,7 +11,7 @@ from ._counts import Counts
 from ._instructions import CLASSES
 from ._roles import LoopOfRole, Role, find_roles, named_roles
 from ._tensor_work import tensor_operation
-from .machine_model import LABEL, model_of
+from .machine_model import LABEL, MachineModel, model_of
 
 PATHS = ("direct", "copy", "bulk", "atomic")  # Path of csrc/profile.h
 
@@ -152,8 +152,8 @@ class Profile:
     @cached_property
     def bounds(self) -> dict | None:
         """Cycles of a CTA by unit; None without memory, or without a model of the machine."""
-        model = model_of(self._launch["target"])
-        if not self.has_memory or not model:
+        model = self._model
+        if not model:
             return None
         ctas = int(np.prod(self._launch["grid"]))
         everything = np.ones_like(self.counts.issued, bool)
@@ -176,6 +176,14 @@ class Profile:
                 **_bounds.per(_bounds.cycles(model, self.counts, in_loops), iterations),
             }
         return out
+
+    @cached_property
+    def _model(self) -> MachineModel | None:
+        """What bounds are computed with; None if they can't be."""
+        model = model_of(self._launch["target"])
+        if not model or not self.has_memory or not _bounds.has_rates(model, self.counts):
+            return None
+        return model
 
     def _leader(self) -> Role | None:
         """The role whose main loop works most: on the tensor core, if any does."""
@@ -221,9 +229,8 @@ class Profile:
             "per_iteration": {k: round(v / n, 3) for k, v in self._classes(values).items()},
             "bound": None,
         }
-        model = model_of(self._launch["target"])
-        if self.has_memory and model and of.is_main:
-            bound = _bounds.cycles(model, self.counts, self._inside(role, of))
+        if self._model and of.is_main:
+            bound = _bounds.cycles(self._model, self.counts, self._inside(role, of))
             out["bound"] = _bounds.per(bound, of.iterations)
         return out
 

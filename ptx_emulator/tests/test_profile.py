@@ -298,7 +298,7 @@ def test_bounds_of_a_main_loop():
     assert loops["shared"]["accesses"] == 0
     assert loops["cycles"]["shared"] == 448 and loops["binds"] == "shared"
     assert loops["cycles"]["l2"] == filled / 64
-    assert loops["l2_sustained"] == round(filled / 25, 3)
+    assert loops["estimates"]["l2_sustained"] == round(filled / 25, 3)
 
 
 def test_bounds_of_partitions():
@@ -318,19 +318,16 @@ def test_bounds_of_partitions():
     for warps, together in ((4, 1), (5, 2), (8, 2), (9, 3)):
         loops = profiled(body.format(""), block=32 * warps, grid=2).bounds["loops"]
         assert loops["iterations_per_cta"] == 100
+        units = dict(issue=6, alu=0, fma=1, mufu=8, fp64=0)
         assert loops["cycles"] == dict(
-            tensor=0,
-            issue=6 * together,
-            alu=4 * together,
-            fma=3 * together,
-            mufu=8 * together,
-            fp64=0,
-            shared=0,
-            l2=0,
+            tensor=0, **{name: n * together for name, n in units.items()}, shared=0, l2=0
         )
+        # add and setp, mad
+        assert loops["estimates"]["alu_with_integers"] == 4 * together
+        assert loops["estimates"]["fma_with_integers"] == 3 * together
         assert loops["binds"] == "mufu"
     loops = profiled(body.format(""), block=32, target="sm_80").bounds["loops"]
-    assert loops["cycles"]["fma"] == 4 and loops["l2_sustained"] is None
+    assert loops["cycles"]["fma"] == 2 and loops["estimates"]["l2_sustained"] is None
 
 
 def test_the_text_says_what_it_is():
@@ -358,22 +355,22 @@ def test_the_text_says_what_it_is():
         ("ex2.approx.ftz.f32", "generic", "sfu", "mufu"),
         ("div.full.f32", "generic", "sfu", "mufu"),
         ("div.rn.f32", "generic", "fp", "alu"),
-        ("div.s32", "generic", "int", "alu"),
+        ("div.s32", "generic", "int", "int"),
         ("fma.rn.bf16x2", "generic", "fp", "fma"),
         ("fma.rn.f64", "generic", "fp", "fp64"),
         ("max.f32", "generic", "fp", "alu"),
         ("setp.lt.f32", "generic", "fp", "alu"),
-        ("setp.ne.and.s32", "generic", "int", "alu"),
-        ("selp.f32", "generic", "int", "alu"),
+        ("setp.ne.and.s32", "generic", "int", "int"),
+        ("selp.f32", "generic", "int", "int"),
         ("mad.lo.s32", "generic", "int", "imad"),
         ("mul.wide.u16", "generic", "int", "imad"),
-        ("and.pred", "generic", "int", "alu"),
+        ("and.pred", "generic", "int", "int"),
         ("cvt.rn.bf16x2.f32", "generic", "cvt", "alu"),
         ("cvt.rn.satfinite.e4m3x2.f32", "generic", "cvt", "alu"),
         ("cvt.rn.f32.s32", "generic", "cvt", "mufu"),
         ("cvt.rzi.f32.f32", "generic", "cvt", "mufu"),
         ("cvt.f64.f32", "generic", "cvt", "mufu"),
-        ("cvt.s64.s32", "generic", "cvt", "alu"),
+        ("cvt.s64.s32", "generic", "cvt", "int"),
         ("cvt.u32.u64", "generic", "cvt", "none"),
         ("cvta.to.global.u64", "generic", "mov", "none"),
         ("ld.param.u64", "param", "mov", "none"),
