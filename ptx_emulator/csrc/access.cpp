@@ -3,7 +3,6 @@
 #include <charconv>
 
 #include "machine.h"
-#include "profile.h"
 
 namespace ptx {
 
@@ -131,10 +130,6 @@ void set_written(const Block& block, const Access& a) {
   if (a.shape == Access::contiguous)
     return block.set_written(a.at[first], uint64_t{a.bytes} * __builtin_popcount(a.mask));
   for_each_lane(a.mask, [&](int l) { block.set_written(a.at[l], a.bytes); });
-}
-
-void note_access(Warp& w, const Access& a, const Manner& manner) {
-  w.profile->access(w, a, manner);
 }
 
 uint8_t* local_bytes(Warp& w, int lane, uint64_t offset, uint64_t bytes, bool writes) {

@@ -23,6 +23,10 @@ bool is_shared(const Block& block) {
 
 }  // namespace
 
+void note_access(Warp& w, const Access& a, const Manner& manner) {
+  w.profile->access(w, a, manner);
+}
+
 Profile::Profile(const Program& program, size_t warps) : program_(program), by_warp_(warps) {
   for (const InstrInfo& info : program.info) paths_.push_back(path_of(info.opcode));
 }
