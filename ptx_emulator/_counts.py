@@ -1,5 +1,6 @@
 """What a launch counted, by warp of a CTA and instruction."""
 
+import ctypes
 import dataclasses
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -11,6 +12,7 @@ from ._loops import Loop
 
 SECTOR_BYTES = 32
 
+PATHS = ("direct", "copy", "bulk", "atomic")  # Path of csrc/profile.h
 # Profile::Counter of csrc/profile.h
 ACCESSES = (
     "global_requests",
@@ -32,11 +34,11 @@ class Counts:
     """Arrays [warps of a CTA, instructions that ran], summed over CTAs."""
 
     code: Sequence[Instruction]  # of the module
+    loops: Sequence[Loop]  # of the module
     pcs: np.ndarray
     issued: np.ndarray  # executions
     skipped: np.ndarray  # those without a lane, as the guard was false
     accesses: dict[str, np.ndarray] | None
-    loops: Sequence[Loop]  # of the module
 
     @property
     def warps(self) -> int:
@@ -70,4 +72,46 @@ class Counts:
         for loop in self.loops:
             if loop.waits:
                 values[:, self.columns(loop.always)] -= self.polls(loop)[:, None]
-        return values
+        # Lanes that parted may go back on their own, and go on together.
+        return np.maximum(values, 0)
+
+
+def read_counts(lib, outcome: int, warps: int, profiled: bool) -> tuple:
+    """The arrays of Counts, of a launch that is over."""
+    issued = np.array(_by_warp(lib.ptx_outcome_counts, outcome, warps)).astype(np.int64)
+    pcs = np.flatnonzero(issued.any(axis=0))
+    skipped = [of[pcs] for of in _by_warp(lib.ptx_outcome_skipped, outcome, warps)]
+    accesses = None
+    if profiled:
+        accesses = {name: np.zeros((warps, len(pcs)), np.int64) for name in ACCESSES}
+        for warp, numbers in enumerate(_by_warp(lib.ptx_outcome_accesses, outcome, warps)):
+            rows = numbers.reshape(-1, 1 + len(ACCESSES))
+            for name, values in zip(ACCESSES, rows.T[1:], strict=True):
+                accesses[name][warp, np.searchsorted(pcs, rows[:, 0])] = values
+    return pcs, issued[:, pcs], np.array(skipped).astype(np.int64), accesses
+
+
+def read_unique(lib, outcome: int) -> dict[str, dict[str, int]]:
+    """Bytes of the sectors that a launch touched, by path and by all of them."""
+
+    def touched(path: int, read: bool, written: bool) -> int:
+        return SECTOR_BYTES * lib.ptx_outcome_unique_sectors(outcome, path, read, written)
+
+    return {
+        name: {
+            "unique_read_bytes": touched(path, True, False),
+            "unique_written_bytes": touched(path, False, True),
+            "unique_bytes": touched(path, True, True),
+        }
+        for path, name in [*enumerate(PATHS), (-1, "all")]
+    }
+
+
+def _by_warp(get, outcome: int, warps: int) -> list[np.ndarray]:
+    """Copies of the array that the library has for the warps of each index."""
+    arrays = []
+    for warp in range(warps):
+        numbers = ctypes.POINTER(ctypes.c_uint64)()
+        n = get(outcome, warp, ctypes.byref(numbers))
+        arrays.append(np.ctypeslib.as_array(numbers, (n,)).copy() if n else np.zeros(0, np.uint64))
+    return arrays

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from . import _library
-from ._counts import ACCESSES, SECTOR_BYTES, Counts
+from ._counts import Counts, read_counts, read_unique
 from ._errors import BY_KIND, EmulatorError, Unsupported
 from ._instructions import Instruction, read_instructions
 from ._loops import Loop, find_loops
-from .profile import PATHS, Profile
+from .profile import Profile
 from .tensor_map import TensorMap
 
 _MODES = {"eager": 0, "random": 1, "late": 2}
@@ -177,47 +177,9 @@ class Module:
             name: self._lib.ptx_outcome_stat(outcome, i)
             for i, name in enumerate(("warp_instructions", "max_resident"))
         }
-        warps = -(-math.prod(shape["block"]) // 32)
-        issued = np.array(_by_warp(self._lib.ptx_outcome_counts, outcome, warps)).astype(np.int64)
-        pcs = np.flatnonzero(issued.any(axis=0))
-        issued = issued[:, pcs]
-        skipped = [of[pcs] for of in _by_warp(self._lib.ptx_outcome_skipped, outcome, warps)]
-        skipped = np.array(skipped).astype(np.int64)
-        accesses = unique = None
-        if profiled:
-            accesses = {name: np.zeros_like(issued) for name in ACCESSES}
-            found = _by_warp(self._lib.ptx_outcome_accesses, outcome, warps)
-            for warp, numbers in enumerate(found):
-                for pc, *counters in numbers.reshape(-1, 1 + len(ACCESSES)):
-                    for name, value in zip(ACCESSES, counters, strict=True):
-                        accesses[name][warp, np.searchsorted(pcs, pc)] = value
-            unique = {path: self._unique(outcome, i) for i, path in enumerate(PATHS)}
-            unique["all"] = self._unique(outcome, -1)
-
-        def count() -> Counts:
-            code, loops = self._code
-            return Counts(code, pcs, issued, skipped, accesses, loops)
-
-        return Launch(stats, Profile(shape, count, unique))
-
-    def _unique(self, outcome: int, path: int) -> dict[str, int]:
-        sectors = self._lib.ptx_outcome_unique_sectors
-        return {
-            "unique_read_bytes": SECTOR_BYTES * sectors(outcome, path, True, False),
-            "unique_written_bytes": SECTOR_BYTES * sectors(outcome, path, False, True),
-            "unique_bytes": SECTOR_BYTES * sectors(outcome, path, True, True),
-        }
-
-
-def _by_warp(get, outcome: int, warps: int) -> list[np.ndarray]:
-    """Copies of the array that the library has for the warps of each index."""
-    arrays = []
-    for warp in range(warps):
-        numbers = ctypes.POINTER(ctypes.c_uint64)()
-        n = get(outcome, warp, ctypes.byref(numbers))
-        array = np.ctypeslib.as_array(numbers, (n,)).copy() if n else np.zeros(0, np.uint64)
-        arrays.append(array)
-    return arrays
+        read = read_counts(self._lib, outcome, -(-math.prod(shape["block"]) // 32), profiled)
+        unique = read_unique(self._lib, outcome) if profiled else None
+        return Launch(stats, Profile(shape, lambda: Counts(*self._code, *read), unique))
 
 
 def _triple(value: int | Sequence[int]):

@@ -7,33 +7,24 @@ from functools import cached_property
 import numpy as np
 
 from . import _bounds, _profile_report
-from ._counts import Counts
+from ._counts import PATHS, Counts
 from ._instructions import CLASSES
 from ._roles import LoopOfRole, Role, find_roles, named_roles
 from ._tensor_work import tensor_operation
 from .machine_model import LABEL, MachineModel, model_of
-
-PATHS = ("direct", "copy", "bulk", "atomic")  # Path of csrc/profile.h
 
 
 class Profile:
     """What a launch counted. `as_dict` is plain data, the same for the same module, inputs, mode
     and seed; `report` and `table` are for people."""
 
-    def __init__(
-        self,
-        launch: dict,
-        count: Callable[[], Counts],
-        unique: dict | None,
-        roles: Mapping[str, Iterable[int]] | None = None,
-    ):
+    def __init__(self, launch: dict, count: Callable[[], Counts], unique: dict | None):
         self._launch, self._count, self._unique = launch, count, unique
-        self._named = {name: tuple(warps) for name, warps in roles.items()} if roles else None
 
     def with_roles(self, roles: Mapping[str, Iterable[int]]) -> "Profile":
         """The same with roles that the caller knows: {"math": range(8), "tma": [8]}."""
-        other = Profile(self._launch, self._count, self._unique, roles)
-        _ = other.roles
+        other = Profile(self._launch, lambda: self.counts, self._unique)
+        other.roles = named_roles(self.counts, self.counts.loops, roles)
         return other
 
     @cached_property
@@ -46,8 +37,6 @@ class Profile:
 
     @cached_property
     def roles(self) -> list[Role]:
-        if self._named is not None:
-            return named_roles(self.counts, self.counts.loops, self._named)
         return find_roles(self.counts, self.counts.loops)
 
     def as_dict(self) -> dict:
@@ -255,7 +244,7 @@ class Profile:
 
 def _mechanism(opcode: str) -> str:
     words = opcode.split(".")
-    if words[0] in ("cp", "st", "red", "atom") and "async" in words[:3]:
+    if words[0] in ("cp", "st", "red") and "async" in words[:3]:
         return "bulk" if "bulk" in words else "cp.async" if words[0] == "cp" else "st.async"
     return {"ldu": "ld", "atom": "atomic", "red": "atomic"}.get(words[0], words[0])
 

@@ -17,8 +17,16 @@ Path path_of(std::string_view opcode) {
   return Path::direct;
 }
 
+bool is_global(const Block& block) {
+  return block.begin < kSharedWindow;
+}
 bool is_shared(const Block& block) {
   return block.begin - kSharedWindow < kWindowBytes;
+}
+
+template <class F>
+void for_each_sector(uint64_t offset, uint64_t bytes, F f) {
+  for (uint64_t s = offset / kSectorBytes; s <= (offset + bytes - 1) / kSectorBytes; ++s) f(s);
 }
 
 }  // namespace
@@ -90,7 +98,7 @@ void Profile::add_global(Warp& w, const Access& a, Mask lanes, const Manner& man
       if (reads) touch(w, *block, a.at[l], a.bytes, false);
       if (manner.writes) touch(w, *block, a.at[l], a.bytes, true);
       const uint64_t offset = a.at[l] - block->begin;
-      for (uint64_t last : {offset, offset + a.bytes - 1}) sectors_.push_back(last / kSectorBytes);
+      for_each_sector(offset, a.bytes, [&](uint64_t s) { sectors_.push_back(s); });
     });
     if (sectors_.empty()) return;
     std::sort(sectors_.begin(), sectors_.end());
@@ -105,9 +113,8 @@ void Profile::touch(const Warp& w, const Block& block, uint64_t address, uint64_
   touched.resize(blocks.size());
   auto& bits = touched[&block - blocks.data()];
   bits.resize((block.end - block.begin + kSectorBytes * 64 - 1) / (kSectorBytes * 64));
-  const uint64_t offset = address - block.begin;
-  for (uint64_t s = offset / kSectorBytes; s <= (offset + bytes - 1) / kSectorBytes; ++s)
-    bits[s / 64] |= uint64_t{1} << s % 64;
+  for_each_sector(address - block.begin, bytes,
+                  [&](uint64_t s) { bits[s / 64] |= uint64_t{1} << s % 64; });
 }
 
 void Profile::copy(Warp& w, const Moved& moved) {
@@ -117,18 +124,17 @@ void Profile::copy(Warp& w, const Moved& moved) {
   const auto add_global = [&](const Block& block, uint64_t address, uint32_t bytes, bool writes) {
     c[writes ? kGlobalWritten : kGlobalRead] += bytes;
     touch(w, block, address, bytes, writes);
-    const uint64_t offset = address - block.begin;
-    for (uint64_t s = offset / kSectorBytes; s <= (offset + bytes - 1) / kSectorBytes; ++s)
-      sectors.push_back({&block, s});
+    for_each_sector(address - block.begin, bytes,
+                    [&](uint64_t s) { sectors.push_back({&block, s}); });
   };
   for (const MovedBytes& p : moved.parts) {
     const bool from_shared = p.source && is_shared(*p.source);
     if (from_shared)
       c[p.source == own ? kSharedRead : kRemoteRead] += p.bytes;
-    else if (p.source && !moved.again)
+    else if (p.source && is_global(*p.source) && !moved.again)
       add_global(*p.source, p.from, p.bytes, false);
     if (!p.target) continue;
-    if (!is_shared(*p.target))
+    if (is_global(*p.target))
       add_global(*p.target, p.to, p.bytes, true);
     else  // what comes from global memory goes to any CTA without passing through this one
       c[p.target != own && (from_shared || moved.from_registers) ? kRemoteWritten

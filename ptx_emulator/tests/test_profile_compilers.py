@@ -7,6 +7,7 @@ import torch
 
 from . import test_tilelang, test_triton
 from .case import poisoned, uniform
+from .profiled import by_opcode
 
 tilelang_compiled = test_tilelang.compiled
 triton_compiled = test_triton.compiled
@@ -82,6 +83,22 @@ def test_triton_matmul(triton_compiled, name, grid):
     texts = [json.dumps(profile.as_dict()) for profile in profiles]
     assert texts[0] == texts[1]
     assert "triton_kernels.py" in profiles[0].report()
+
+
+def test_tensor_maps_that_a_kernel_writes(triton_compiled):
+    """128 bytes each, in four sectors."""
+    m, n, k = 128, 256, 160
+    a, b = uniform(generator(1), m, k), uniform(generator(2), k, n)
+    args = [a, b, poisoned(m, n, dtype=torch.bfloat16), m, n, k]
+    made = triton_compiled("matmul_device")
+    profile = test_triton.launch(made, (2, 2), args, profile=True).profile
+    copies = by_opcode(profile, "tensormap.cp_fenceproxy")
+    assert len(copies) == 3
+    for line in copies:
+        assert line["global_requests"] > 0
+        assert line["sectors"] == 4 * line["global_requests"]
+        assert line["global_written"] == 128 * line["global_requests"]
+        assert line["shared_read"] == line["global_written"]
 
 
 def test_triton_softmax(triton_compiled):
