@@ -10,6 +10,7 @@ from ptx_emulator import Module
 from . import test_cluster, test_gemm_cp_async, test_gemm_ring, test_split_k
 from .hooks import library, pointer
 from .profiled import by_opcode, only, profiled
+from .ptx_kernel import kernel
 
 LANES = 32
 WIDTHS = {1: "b8", 2: "b16", 4: "b32", 8: "v2.b32", 16: "v4.b32"}
@@ -274,6 +275,29 @@ def test_what_is_no_global_memory():
     assert memory["global"]["all"]["requests"] == memory["global"]["all"]["unique_bytes"] == 0
     assert memory["local_bytes"] == 2 * 4 * 40
     assert only(profile, "ld.const")["class"] == "other"
+
+
+def test_a_copy_of_parameters_reads_no_global_memory():
+    body = """
+        mov.u32 %r0, %tid.x;
+        setp.ne.u32 %p1, %r0, 0;
+        @%p1 bra END;
+        mov.u32 %r3, buffer;
+        mov.u32 %r4, barrier;
+        mbarrier.init.shared::cta.b64 [%r4], 1;
+        mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r4], 64;
+        mov.b64 %rd1, given;
+        cvta.param.u64 %rd1, %rd1;
+        cp.async.bulk.shared::cta.global.mbarrier::complete_tx::bytes [%r3], [%rd1], 64, [%r4];
+        WAIT: mbarrier.try_wait.parity.shared::cta.b64 %p2, [%r4], 0;
+        @!%p2 bra WAIT;
+        END: ret;
+        """
+    before = SHARED + "\n.shared .align 8 .b64 barrier;"
+    module = Module(kernel(body, ".param .align 64 .b8 given[64]", before=before))
+    memory = module.launch("k", 1, 32, [bytes(64)], profile=True).profile.memory
+    assert memory["global"]["all"]["requests"] == memory["global"]["all"]["unique_bytes"] == 0
+    assert memory["shared"] == {"bulk": {"written": 64}}
 
 
 def test_generic_addresses_go_where_they_point():
