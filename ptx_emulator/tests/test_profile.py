@@ -169,6 +169,51 @@ def test_polls_that_fail_are_told_apart():
     assert len(polls) > 1
 
 
+def test_a_role_may_have_a_leader():
+    """Warp 0 does a little more, warp 3 something else, in the same loop."""
+    little, other = "add.u32 %r5, %r5, 1;", "xor.b32 %r6, %r6, %r1;\n" * 12
+    body = f"""
+        mov.u32 %r1, 0;
+        setp.ge.u32 %p2, %r0, 32;
+        setp.lt.u32 %p3, %r0, 96;
+        LOOP: {"add.u32 %r4, %r1, %r1;" * 12}
+        @%p2 bra SKIP;
+        {little}
+        SKIP: @%p3 bra NEXT;
+        {other}
+        NEXT: add.u32 %r1, %r1, 1;
+        setp.lt.u32 %p1, %r1, 7;
+        @%p1 bra LOOP;
+        ret;
+        """
+    roles = profiled(body, block=128).as_dict()["roles"]
+    assert [role["warps"] for role in roles] == [[0, 1, 2], [3]]
+    assert [role["name"] for role in roles] == ["other 1", "other 2"]
+    (loop,) = roles[0]["loops"]
+    assert loop["iterations_per_warp"] == 7
+    # A third of the add that only warp 0 runs.
+    assert loop["per_iteration"]["int"] == pytest.approx(12 + 1 / 3 + 2, abs=1e-3)
+
+
+def test_tensor_work_that_is_predicated_off_is_none():
+    registers = "{%f1, %f2, %f3, %f4}"
+    profile = profiled(
+        f"""
+        setp.lt.u32 %p1, %r0, 64;
+        @%p1 mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32
+            {registers}, {{%r1, %r2}}, {{%r3}}, {registers};
+        """,
+        block=96,
+        grid=2,
+    )
+    assert profile.tensor == {
+        "flops": 4 * 2 * 16 * 8 * 8,
+        "operations": {"mma m16n8k8 f32.bf16.bf16": {"count": 4, "flops": 4 * 2 * 16 * 8 * 8}},
+    }
+    assert only(profile, "mma")["count"] == 6
+    assert profile.bounds["cta"]["cycles"]["tensor"] == 2 * 2 * 16 * 8 * 8 / 4096
+
+
 @pytest.mark.parametrize(
     "name, roles",
     [

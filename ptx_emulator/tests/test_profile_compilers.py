@@ -62,6 +62,11 @@ def test_tilelang_attention(tilelang_compiled):
     (main,) = [loop for loop in math["loops"] if loop["is_main"]]
     # A warp's share of 64 x 64 scores: 32 ex2 a thread, and 2 to rescale.
     assert main["per_iteration"]["sfu"] == 34
+    # The scores' 64 x 64 x 16 take A from shared memory, the weighted sums' from registers.
+    products = heads * (length // 64) ** 2 * (d // 16)
+    shared = profile.memory["shared"]
+    assert shared["wgmma A"] == {"read": products * 64 * 16 * 2}
+    assert shared["wgmma B"] == {"read": 2 * products * 64 * 16 * 2}
 
 
 @pytest.mark.parametrize("name, grid", [("matmul_bf16", (2, 2)), ("matmul_persistent", (4,))])
