@@ -88,16 +88,16 @@ def _memory(memory: dict) -> str:
         if of["requests"]:
             each = f"{of['sectors'] / of['requests']:.2f}" if path != "bulk" else "-"
             rows.append([path, *(str(of[name]) for name in names), each])
-    out = _aligned(rows)
+    parts = [rows]
     rows = [["shared memory", "read", "written", "remote read", "remote written"]]
     for path, of in memory["shared"].items():
         counters = ("read", "written", "remote_read", "remote_written")
         rows.append([path, *(str(of.get(name, 0)) for name in counters)])
-    if len(rows) > 1:
-        out += "\n\n" + _aligned(rows)
+    parts.append(rows)
+    texts = [_aligned(rows) for rows in parts if len(rows) > 1]
     if memory["local_bytes"]:
-        out += f"\n\nlocal memory: {memory['local_bytes']} bytes"
-    return out
+        texts.append(f"local memory: {memory['local_bytes']} bytes")
+    return "\n\n".join(texts)
 
 
 def _conflicts(conflicts: dict, count: int) -> str:

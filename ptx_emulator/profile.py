@@ -65,6 +65,7 @@ class Profile:
     def lines(self) -> list[dict]:
         """The instructions that ran, in the order of the program."""
         counts, out = self.counts, []
+        by_role = {role.name: counts.issued[list(role.warps)].sum(axis=0) for role in self.roles}
         totals = {name: a.sum(axis=0) for name, a in (counts.accesses or {}).items()}
         for i, pc in enumerate(counts.pcs):
             at = counts.code[pc]
@@ -74,6 +75,7 @@ class Profile:
                 "class": at.kind,
                 "source": at.source,
                 "count": int(counts.issued[:, i].sum()),
+                "by_role": {name: int(of[i]) for name, of in by_role.items() if of[i]},
                 "predicated_off": int(counts.skipped[:, i].sum()),
             }
             entry |= {name: int(a[i]) for name, a in totals.items() if a[i]}

@@ -26,6 +26,7 @@ struct MovedBytes {
   uint32_t bytes;
 };
 
+// All that a copy moves.
 struct Moved {
   std::vector<MovedBytes> parts;
   bool from_registers = false;

@@ -307,6 +307,11 @@ def test_sums_agree():
     assert sum(plain["classes"].values()) == plain["instructions"]
     assert sum(line["count"] for line in plain["lines"]) == plain["instructions"]
     assert sum(plain["sources"].values()) <= plain["instructions"]
+    for line in plain["lines"]:
+        assert sum(line["by_role"].values()) == line["count"]
+    for role in plain["roles"]:
+        counts = [line["by_role"].get(role["name"], 0) for line in plain["lines"]]
+        assert sum(counts) == role["instructions"]
     for name, count in plain["classes"].items():
         assert sum(role["classes"].get(name, 0) for role in plain["roles"]) == count
 
