@@ -76,19 +76,27 @@ class Counts:
         return np.maximum(values, 0)
 
 
-def read_counts(lib, outcome: int, warps: int, profiled: bool) -> tuple:
+def read_counts(lib, outcome: int, warps: int, instructions: int, profiled: bool) -> tuple:
     """The arrays of Counts, of a launch that is over."""
-    issued = np.array(_by_warp(lib.ptx_outcome_counts, outcome, warps)).astype(np.int64)
+    issued, skipped = np.empty((2, warps, instructions), np.int64)
+    lib.ptx_outcome_counts(outcome, False, issued.ctypes.data)
+    lib.ptx_outcome_counts(outcome, True, skipped.ctypes.data)
     pcs = np.flatnonzero(issued.any(axis=0))
-    skipped = [of[pcs] for of in _by_warp(lib.ptx_outcome_skipped, outcome, warps)]
-    accesses = None
-    if profiled:
-        accesses = {name: np.zeros((warps, len(pcs)), np.int64) for name in ACCESSES}
-        for warp, numbers in enumerate(_by_warp(lib.ptx_outcome_accesses, outcome, warps)):
-            rows = numbers.reshape(-1, 1 + len(ACCESSES))
-            for name, values in zip(ACCESSES, rows.T[1:], strict=True):
-                accesses[name][warp, np.searchsorted(pcs, rows[:, 0])] = values
-    return pcs, issued[:, pcs], np.array(skipped).astype(np.int64), accesses
+    accesses = _read_accesses(lib, outcome, warps, pcs) if profiled else None
+    return pcs, issued[:, pcs], skipped[:, pcs], accesses
+
+
+def _read_accesses(lib, outcome: int, warps: int, pcs: np.ndarray) -> dict[str, np.ndarray]:
+    accesses = {name: np.zeros((warps, len(pcs)), np.int64) for name in ACCESSES}
+    numbers = ctypes.POINTER(ctypes.c_uint64)()
+    for warp in range(warps):
+        n = lib.ptx_outcome_accesses(outcome, warp, ctypes.byref(numbers))
+        if not n:
+            continue
+        rows = np.ctypeslib.as_array(numbers, (n,)).reshape(-1, 1 + len(ACCESSES))
+        for name, values in zip(ACCESSES, rows.T[1:], strict=True):
+            accesses[name][warp, np.searchsorted(pcs, rows[:, 0])] = values
+    return accesses
 
 
 def read_unique(lib, outcome: int) -> dict[str, dict[str, int]]:
@@ -105,13 +113,3 @@ def read_unique(lib, outcome: int) -> dict[str, dict[str, int]]:
         }
         for path, name in [*enumerate(PATHS), (-1, "all")]
     }
-
-
-def _by_warp(get, outcome: int, warps: int) -> list[np.ndarray]:
-    """Copies of the array that the library has for the warps of each index."""
-    arrays = []
-    for warp in range(warps):
-        numbers = ctypes.POINTER(ctypes.c_uint64)()
-        n = get(outcome, warp, ctypes.byref(numbers))
-        arrays.append(np.ctypeslib.as_array(numbers, (n,)).copy() if n else np.zeros(0, np.uint64))
-    return arrays

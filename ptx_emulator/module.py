@@ -55,6 +55,7 @@ class Module:
             for i in range(self._lib.ptx_kernel_count(self._handle))
         }
         self.unsupported = self._read_unsupported()
+        self._instructions = self._lib.ptx_instruction_count(self._handle)
         self._target = self._lib.ptx_target(self._handle).decode()
 
     def __del__(self):
@@ -177,7 +178,8 @@ class Module:
             name: self._lib.ptx_outcome_stat(outcome, i)
             for i, name in enumerate(("warp_instructions", "max_resident"))
         }
-        read = read_counts(self._lib, outcome, -(-math.prod(shape["block"]) // 32), profiled)
+        warps = -(-math.prod(shape["block"]) // 32)
+        read = read_counts(self._lib, outcome, warps, self._instructions, profiled)
         unique = read_unique(self._lib, outcome) if profiled else None
         return Launch(stats, Profile(shape, lambda: Counts(*self._code, *read), unique))
 

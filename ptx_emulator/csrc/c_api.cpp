@@ -1,4 +1,5 @@
 // The library's C interface, for Python's ctypes.
+#include <algorithm>
 #include <cstring>
 #include <deque>
 #include <string>
@@ -165,19 +166,12 @@ uint64_t ptx_outcome_stat(void* outcome, int32_t which) {
   const Stats& s = static_cast<Outcome*>(outcome)->stats;
   return which == 0 ? s.warp_instructions : s.max_resident;
 }
-// Executions of every instruction by the warps of one index; returns how many instructions.
-uint64_t ptx_outcome_counts(void* outcome, uint64_t warp, const uint64_t** counts) {
+// Executions of every instruction, [warps of a CTA][instructions], or those of them for which no
+// lane's guard was true.
+void ptx_outcome_counts(void* outcome, int32_t skipped, uint64_t* out) {
   const Stats& s = static_cast<Outcome*>(outcome)->stats;
-  if (warp >= s.counts.size()) return 0;
-  *counts = s.counts[warp].data();
-  return s.counts[warp].size();
-}
-// Those of them for which no lane's guard was true.
-uint64_t ptx_outcome_skipped(void* outcome, uint64_t warp, const uint64_t** counts) {
-  const Stats& s = static_cast<Outcome*>(outcome)->stats;
-  if (warp >= s.skipped.size()) return 0;
-  *counts = s.skipped[warp].data();
-  return s.skipped[warp].size();
+  for (const auto& counts : skipped ? s.skipped : s.counts)
+    out = std::copy(counts.begin(), counts.end(), out);
 }
 // Rows of a pc and its Profile::Counters, of the warps of one index; returns how many numbers. They
 // last until the next call.
