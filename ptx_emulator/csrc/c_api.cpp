@@ -1,4 +1,5 @@
 // The library's C interface, for Python's ctypes.
+#include <algorithm>
 #include <cstring>
 #include <deque>
 #include <string>
@@ -7,6 +8,7 @@
 #include "error.h"
 #include "machine.h"
 #include "parser.h"
+#include "profile.h"
 
 namespace {
 
@@ -22,6 +24,8 @@ struct Outcome {
   std::string error;
   int kind = -1;  // Fault::Kind, 100 for other errors
   Stats stats;
+  std::unique_ptr<Profile> profile;
+  std::vector<uint64_t> rows;  // what was handed out last
 };
 
 const char* keep(LoadedModule& m, std::string_view text) {
@@ -47,7 +51,15 @@ struct PtxLaunch {
   uint64_t param_bytes;
   const PtxRegion* regions;
   uint64_t region_count;
-  int32_t coarse_fp8;
+  int32_t coarse_fp8, profile;
+};
+
+// An instruction of a module, for those who interpret its counts.
+struct PtxInstruction {
+  const char *opcode, *space, *file;  // file: empty if it is not known
+  int32_t line, source_line, function;
+  int32_t is_guarded;
+  uint32_t target;  // of bra: a pc; of brx.idx: a table
 };
 
 // Never null; ptx_module_error says whether the text could be parsed.
@@ -118,6 +130,7 @@ void* ptx_launch(void* module, uint64_t kernel, const PtxLaunch* launch) {
     o.mode = static_cast<Mode>(launch->mode);
     o.races = launch->races;
     o.coarse_fp8 = launch->coarse_fp8;
+    o.profile = launch->profile;
     GlobalMemory memory;
     for (uint64_t i = 0; i < launch->region_count; ++i) {
       const PtxRegion& r = launch->regions[i];
@@ -130,6 +143,7 @@ void* ptx_launch(void* module, uint64_t kernel, const PtxLaunch* launch) {
                     {launch->params, launch->params + launch->param_bytes});
     machine.run();
     outcome->stats = std::move(machine.stats);
+    outcome->profile = std::move(machine.profile);
   } catch (const Fault& e) {
     outcome->error = e.what();
     outcome->kind = e.kind;
@@ -152,18 +166,53 @@ uint64_t ptx_outcome_stat(void* outcome, int32_t which) {
   const Stats& s = static_cast<Outcome*>(outcome)->stats;
   return which == 0 ? s.warp_instructions : s.max_resident;
 }
-// Executions of every instruction by the warps of one index; returns how many instructions.
-uint64_t ptx_outcome_counts(void* outcome, uint64_t warp, const uint64_t** counts) {
+// Executions of every instruction, [warps of a CTA][instructions], or those of them for which no
+// lane's guard was true.
+void ptx_outcome_counts(void* outcome, int32_t skipped, uint64_t* out) {
   const Stats& s = static_cast<Outcome*>(outcome)->stats;
-  if (warp >= s.counts.size()) return 0;
-  *counts = s.counts[warp].data();
-  return s.counts[warp].size();
+  for (const auto& counts : skipped ? s.skipped : s.counts)
+    out = std::copy(counts.begin(), counts.end(), out);
 }
-int32_t ptx_instruction(void* module, uint64_t pc, const char** opcode) {
+// Rows of a pc and its Profile::Counters, of the warps of one index; returns how many numbers. They
+// last until the next call.
+uint64_t ptx_outcome_accesses(void* outcome, uint64_t warp, const uint64_t** numbers) {
+  auto& o = *static_cast<Outcome*>(outcome);
+  if (!o.profile || warp >= o.profile->warps()) return 0;
+  o.rows = o.profile->rows(warp);
+  *numbers = o.rows.data();
+  return o.rows.size();
+}
+// path: a Path, or -1 for any.
+uint64_t ptx_outcome_unique_sectors(void* outcome, int32_t path, int32_t read, int32_t written) {
+  const auto& o = *static_cast<Outcome*>(outcome);
+  return o.profile ? o.profile->unique_sectors(path, read, written) : 0;
+}
+
+uint64_t ptx_instruction_count(void* module) {
+  return static_cast<LoadedModule*>(module)->program->code.size();
+}
+void ptx_instruction(void* module, uint64_t pc, PtxInstruction* out) {
   auto& m = *static_cast<LoadedModule*>(module);
+  const Instr& in = m.program->code[pc];
   const InstrInfo& info = m.program->info[pc];
-  *opcode = keep(m, info.opcode);
-  return info.line;
+  const Module& text = *m.program->module;
+  *out = {keep(m, info.opcode), name_of(in.space),  "",       info.line, 0,
+          info.function,        in.guard != kNoRef, in.target};
+  if (info.location < 0) return;
+  const SourceLocation& at = text.locations[info.location];
+  out->source_line = at.line;
+  for (const auto& [number, name] : text.files)
+    if (number == at.file) out->file = keep(m, name);
+}
+// The pcs of a table of branch targets.
+uint64_t ptx_branch_table(void* module, uint64_t table, const uint32_t** pcs) {
+  const auto& all = static_cast<LoadedModule*>(module)->program->branch_tables[table];
+  *pcs = all.data();
+  return all.size();
+}
+const char* ptx_target(void* module) {
+  auto& m = *static_cast<LoadedModule*>(module);
+  return keep(m, m.program->module->target);
 }
 
 }  // extern "C"

@@ -13,6 +13,7 @@
 
 namespace ptx {
 
+class Profile;
 class Races;
 class Machine;
 struct Cluster;
@@ -30,6 +31,7 @@ struct LaunchOptions {
   Mode mode = Mode::eager;
   bool races = true;
   bool coarse_fp8 = false;  // wgmma of fp8 sums as coarsely as Hopper does
+  bool profile = false;     // what is accessed in memory, too; instructions are always counted
 };
 
 // splitmix64
@@ -76,6 +78,7 @@ struct Stats {
   uint64_t max_resident = 0;  // clusters at once
   // Executions of each instruction by the warps of the same index in their CTAs.
   std::vector<std::vector<uint64_t>> counts;
+  std::vector<std::vector<uint64_t>> skipped;  // of them: with no lane
 };
 
 class Machine {
@@ -104,7 +107,8 @@ class Machine {
   uint64_t now = 0;  // warp instructions before this slice
   uint64_t elapsed() const { return now + (slice_left_ ? slice_length_ - *slice_left_ : 0); }
   Stats stats;
-  std::unique_ptr<Races> races;  // null if they are not looked for
+  std::unique_ptr<Races> races;      // null if they are not looked for
+  std::unique_ptr<Profile> profile;  // null if it is not asked for
   std::unique_ptr<Attachment> engines;
 
   // A fault to be thrown at the end, together with the races that may have led to it.

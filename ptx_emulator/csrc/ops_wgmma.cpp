@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "async_copy.h"
+#include "profile.h"
 #include "wgmma_state.h"
 
 namespace ptx {
@@ -173,6 +174,10 @@ Flow multiply_async(Warp& w, const Instr& in, Mask mask) {
     for (int r = 0; r < in.count; ++r) check_register(w, s, refs[r], r < d_count, shape);
   }
   for (int r = 0; r < in.count; ++r) hold_register(w, s, refs[r], r < d_count, shape);
+
+  // A warp's share: 16 rows of A, and a quarter of B.
+  if (w.profile)
+    w.profile->read_operands(w, (in.a != kNoRef ? 16 * 32 : 0) + next.op.n * 32 / kWarps);
 
   Warpgroup& group = warpgroup_of(w);
   const uint64_t place = s.issued++ - group.completed;
