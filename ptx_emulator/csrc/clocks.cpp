@@ -1,6 +1,7 @@
 #include "clocks.h"
 
 #include <algorithm>
+#include <functional>
 
 namespace ptx {
 namespace {
@@ -23,10 +24,51 @@ void meet(std::vector<Known>& a, const std::vector<Known>& b) {
 
 void add(std::vector<Known>& v, uint32_t index, uint32_t time, Mask lanes, bool full) {
   if (v.size() <= index) v.resize(index + 1);
-  v[index].join(full ? Known{time, 0, 0} : Known{0, time, lanes});
+  v[index].join(full ? Known(time) : Known(time, lanes));
 }
 
 }  // namespace
+
+// Sets the levels from the lanes that a and b know up to each time above `all`. All 32 lanes are
+// all. Of more than two levels the lower ones are taken for the second: that may hide a race
+// between lanes, and never makes one up.
+template <class Merge>
+void Known::set_levels(const Known& a, const Known& b, Merge merge) {
+  uint32_t times[2 * (kPartial + 1)];
+  int count = 0;
+  for (const Known* k : {&a, &b}) {
+    times[count++] = k->all;
+    for (const Level& l : k->levels) times[count++] = l.time;
+  }
+  std::sort(times, times + count, std::greater<>());
+  Level found[std::size(times)];
+  int kept = 0;
+  const auto lanes_of = [](const Known& k, uint32_t t) {
+    return t <= k.all ? kAllLanes : k.lanes_at(t);
+  };
+  for (int i = 0; i < count && times[i] > all; ++i) {
+    const Mask lanes = merge(lanes_of(a, times[i]), lanes_of(b, times[i]));
+    if (lanes == kAllLanes) {
+      all = times[i];
+    } else if (lanes != (kept ? found[kept - 1].lanes : 0)) {
+      found[kept++] = {times[i], lanes};
+    }
+  }
+  if (kept > kPartial) found[kPartial - 1].lanes = found[kept - 1].lanes;
+  std::copy_n(found, kPartial, levels);
+}
+
+void Known::join_levels(const Known& o) {
+  const Known a = *this;
+  all = std::max(all, o.all);
+  set_levels(a, o, [](Mask x, Mask y) { return x | y; });
+}
+
+void Known::meet(const Known& o) {
+  const Known a = *this;
+  all = std::min(all, o.all);
+  set_levels(a, o, [](Mask x, Mask y) { return x & y; });
+}
 
 void ClusterView::join(const ClusterView& o) {
   for (int i = 0; i < kAspects; ++i) ptx::join(of[i], o.of[i]);

@@ -24,37 +24,43 @@ inline uint32_t local_of(Agent a) {
   return a & (kLocalAgents - 1);
 }
 
-// What is known of one agent: all it did up to `all`, and what these of its lanes did up to `part`.
+// What is known of one agent: all it did up to `all`, and what some of its lanes did beyond that.
 struct Known {
-  uint32_t all = 0, part = 0;
-  Mask lanes = 0;
+  struct Level {
+    uint32_t time = 0;
+    Mask lanes = 0;  // known up to that time, or further
+  };
+  static constexpr int kPartial = 2;
+  uint32_t all = 0;
+  Level levels[kPartial];  // descending times above `all`, ascending lanes; then empty ones
 
-  bool covers(uint32_t time, Mask who) const {
-    return time <= all || (time <= part && (who & ~lanes) == 0);
+  Known() = default;
+  explicit Known(uint32_t time) : all(time) {}
+  Known(uint32_t time, Mask lanes) : levels{{time, lanes}} {}
+  bool covers(uint32_t time, Mask who) const { return time <= all || (who & ~lanes_at(time)) == 0; }
+  // The lanes known up to that time, which is above `all`.
+  Mask lanes_at(uint32_t time) const {
+    return (time <= levels[0].time ? levels[0].lanes : 0) |
+           (time <= levels[1].time ? levels[1].lanes : 0);
+  }
+  uint32_t time_of(Mask lane) const {
+    return lane & levels[0].lanes ? levels[0].time : lane & levels[1].lanes ? levels[1].time : all;
   }
   bool includes(const Known& o) const {
-    return o.all <= all && (o.part <= all || covers(o.part, o.lanes));
+    if (o.all > all) return false;
+    for (const Level& l : o.levels)
+      if (!covers(l.time, l.lanes)) return false;
+    return true;
   }
-  // Of two partial times the later one is kept, for the lanes of both: that may hide a race between
-  // lanes, and never makes one up. The same goes for meet.
   void join(const Known& o) {
-    if (o.all > all) all = o.all;
-    Mask both = part > all ? lanes : 0;
-    if (o.part > all) both |= o.lanes;
-    if (o.part > part) part = o.part;
-    lanes = both;
+    if (o.all > all || !includes(o)) join_levels(o);
   }
-  // What both know.
-  void meet(const Known& o) {
-    const auto least = [](uint32_t x, uint32_t y) { return x < y ? x : y; };
-    Known partly{0, least(part, o.part), lanes & o.lanes};
-    if (!partly.lanes) partly.part = 0;
-    if (all > o.all) partly.join({0, least(all, o.part), o.lanes});
-    if (o.all > all) partly.join({0, least(o.all, part), lanes});
-    all = least(all, o.all);
-    part = partly.part;
-    lanes = partly.lanes;
-  }
+  void meet(const Known& o);  // what both know
+
+ private:
+  void join_levels(const Known& o);
+  template <class Merge>
+  void set_levels(const Known& a, const Known& b, Merge merge);
 };
 
 // Fences and reads act at the scope of a CTA, of a cluster, or beyond.

@@ -256,7 +256,7 @@ const Kernel* Program::find(std::string_view name) const {
   return nullptr;
 }
 
-std::string Program::describe(uint32_t pc) const {
+std::string Program::source(uint32_t pc) const {
   const InstrInfo& i = info[pc];
   std::string place;
   const auto name = [&](int file) -> std::string {
@@ -269,6 +269,12 @@ std::string Program::describe(uint32_t pc) const {
     if (!place.empty()) place += " inlined at ";
     place += name(l.file) + ":" + std::to_string(l.line);
   }
+  return place;
+}
+
+std::string Program::describe(uint32_t pc) const {
+  const InstrInfo& i = info[pc];
+  const std::string place = source(pc);
   return (place.empty() ? "" : place + " ") + "(PTX line " + std::to_string(i.line) + ": " +
          std::string(i.opcode) + ")";
 }

@@ -76,6 +76,21 @@ void AsyncGroups::finish(Operation& op) {
   std::erase_if(pending, [&](const auto& p) { return p.get() == &op; });
 }
 
+void AsyncGroups::note_unread(const Unread& copy) {
+  for (Unread& u : unread)
+    if (u.pc == copy.pc && u.lane == copy.lane) {
+      u.group = copy.group;
+      return;
+    }
+  unread.push_back(copy);
+}
+
+void AsyncGroups::note_waited(Mask mask, uint32_t allowed) {
+  std::erase_if(unread, [&](const Unread& u) {
+    return (mask >> u.lane & 1) && u.group + allowed < open[u.lane];
+  });
+}
+
 void AddressCode::encode(Encoding& e, const Operand& o, Space space, std::vector<Ref>& words) {
   if (o.kind != Operand::address) e.fail("an address is expected");
   uint64_t offset = o.value.bits;
@@ -159,18 +174,14 @@ uint64_t address_in(const Cta& cta, uint64_t address) {
 void finish_reads(Cta& cta) {
   for (const auto& w : cta.warps) {
     if (!w->engines) continue;
-    auto& pending = engines_of(*w).bulk.pending;
-    const auto reads = [&] {
-      return std::find_if(pending.begin(), pending.end(),
-                          [](const auto& op) { return op->reading; });
-    };
-    for (auto op = reads(); op != pending.end(); op = reads()) {
-      Machine& machine = *w->machine;
+    Machine& machine = *w->machine;
+    const AsyncGroups& bulk = engines_of(*w).bulk;
+    for (const AsyncGroups::Unread& u : bulk.unread)
       if (machine.races)
         machine.races->note("its CTA exits before it is known to have read shared memory: " +
-                            machine.program.describe((*op)->pc));
-      while (reads() != pending.end() && machine.run_one_later()) {
-      }
+                            machine.program.describe(u.pc));
+    const auto reading = [](const auto& op) { return op->reading; };
+    while (std::ranges::any_of(bulk.pending, reading) && machine.run_one_later()) {
     }
   }
 }

@@ -39,7 +39,6 @@ struct AsyncGroups {
     Mask lanes;
     uint32_t group;
     uint32_t time = 0;    // for races; increases from group to group
-    uint32_t pc = 0;      // of a bulk copy
     bool reading = true;  // the source has not been read yet
     bool done = false;
   };
@@ -47,6 +46,13 @@ struct AsyncGroups {
   uint32_t time = 1;
   std::vector<uint32_t> times;  // of the last operations in each group
   std::vector<std::shared_ptr<Operation>> pending;
+  // Of bulk copies: the last group with a copy by that instruction and lane whose read of shared
+  // memory nobody has waited for.
+  struct Unread {
+    uint32_t pc, group;
+    int lane;
+  };
+  std::vector<Unread> unread;
 
   // One operation for each group that lanes of the mask have open.
   std::vector<std::shared_ptr<Operation>> issue(Mask mask);
@@ -59,6 +65,8 @@ struct AsyncGroups {
   // Whether these lanes have any operation that is not done.
   bool any(Mask mask) const;
   void finish(Operation& op);
+  void note_unread(const Unread& copy);
+  void note_waited(Mask mask, uint32_t allowed);
 };
 
 struct WarpEngines : Attachment {
@@ -114,7 +122,7 @@ Cta& owner_of(Warp& w, uint64_t address);
 uint64_t address_in(const Cta& cta, uint64_t address);  // the same offset in another CTA
 
 // A CTA that is about to end has its bulk copies read its shared memory, as an SM keeps a CTA's
-// shared memory for them; but nothing promises it, so that is a race.
+// shared memory for them; but nothing promises it, so that nobody has waited for them is a race.
 void finish_reads(Cta& cta);
 
 // What a key of Wait::async stands for.

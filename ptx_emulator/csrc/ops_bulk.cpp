@@ -49,10 +49,11 @@ Flow commit(Warp& w, const Instr&, Mask mask) {
 
 // imm: groups that may be left; small: only the reads must be over
 Flow wait(Warp& w, const Instr& in, Mask mask) {
-  const WarpEngines& engines = engines_of(w);
+  WarpEngines& engines = engines_of(w);
   const auto allowed = static_cast<uint32_t>(in.imm);
   if (engines.bulk.waiting(mask, allowed, in.small))
     return w.park(Wait::async, mask, w.pc, 0, kBulkKey);
+  engines.bulk.note_waited(mask, allowed);
   if (w.clock && engines.bulk_read_agent) {
     const uint32_t time = engines.bulk.time_before(mask, allowed);
     w.machine->races->observe(w, mask, engines.bulk_read_agent, time, mask);
@@ -131,7 +132,7 @@ void encode_plain(Encoding& e, bool reduces) {
 void issue_to_group(Warp& w, int lane, std::shared_ptr<Transfer> transfer) {
   WarpEngines& engines = engines_of(w);
   const auto op = engines.bulk.issue(Mask{1} << lane).front();
-  op->pc = w.pc;
+  if (!transfer->pieces.empty()) engines.bulk.note_unread({w.pc, op->group, lane});
   if (w.profile) transfer->note_bytes(w);
   if (w.clock) {
     AsyncOperation access = operation_of(w, Mask{1} << lane);

@@ -115,6 +115,8 @@ struct Program {
                                             64 * 64);
   }
   const Kernel* find(std::string_view name) const;
+  // "kernel.cu:12", and where that was inlined; empty without -lineinfo
+  std::string source(uint32_t pc) const;
   // "kernel.cu:12 (PTX line 340: st.shared.f32)"
   std::string describe(uint32_t pc) const;
 };

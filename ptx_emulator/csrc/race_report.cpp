@@ -6,9 +6,20 @@ namespace ptx {
 
 void Races::report(const Block& block, uint64_t address, const Entry& earlier, const Entry& later,
                    bool only_proxy) {
-  constexpr size_t kMost = 8;
+  constexpr size_t kMostPairs = 4096, kMost = 8;
+  if (reported_.size() == kMostPairs || !reported_.emplace(earlier.pc, later.pc).second) return;
+  // Unrolled code meets the same way at many instructions: once is enough.
+  const auto source = [&](const Entry& e) {
+    return machine_.program.source(static_cast<uint32_t>(e.pc));
+  };
+  std::string sources = source(earlier) + " and " + source(later);
+  for (Conflict& c : conflicts_)
+    if (sources != " and " && c.sources == sources && c.only_proxy == only_proxy &&
+        c.later.write == later.write && c.earlier.write == earlier.write) {
+      ++c.alike;
+      return;
+    }
   if (conflicts_.size() >= kMost) return;
-  if (!reported_.emplace(earlier.pc, later.pc).second) return;
   const uint32_t both = earlier.bytes & later.bytes;
   const uint64_t begin = address + static_cast<uint64_t>(__builtin_ctz(both));
   std::string place;
@@ -17,7 +28,7 @@ void Races::report(const Block& block, uint64_t address, const Entry& earlier, c
   } else {
     place = hex(begin) + " (" + block.name + " + " + std::to_string(begin - block.begin) + ")";
   }
-  conflicts_.push_back({earlier, later, place, only_proxy});
+  conflicts_.push_back({earlier, later, place, only_proxy, std::move(sources)});
   conflicts_.back().earlier.drop(~both);
   conflicts_.back().later.drop(~both);
 }
@@ -61,6 +72,9 @@ std::string Races::found() const {
     text += c.only_proxy ? "\n  are ordered, but no fence.proxy.async lies between them"
             : same       ? "\n  by other lanes of the warp: nothing orders them"
                          : "\n  are not ordered";
+    if (c.alike)
+      text += "; so do " + std::to_string(c.alike) +
+              " more pairs of PTX lines at these source lines meet";
   }
   for (const std::string& note : notes_) text += "\n  " + note;
   return text;

@@ -116,7 +116,7 @@ Published Races::publish_flushed(Warp& w, int lane, int level) const {
     if (!copy) copy = std::make_shared<Knowledge>(c.common.flushed(level));
     p.known = copy;
   }
-  p.time = mine.lanes & bit ? std::max(mine.all, mine.part) : mine.all;
+  p.time = mine.time_of(bit);
   return p;
 }
 

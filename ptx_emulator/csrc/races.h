@@ -97,6 +97,8 @@ class Races {
     Entry earlier, later;
     std::string place;
     bool only_proxy;
+    std::string sources;  // of both, with -lineinfo
+    uint32_t alike = 0;   // further pairs of instructions at these places in the source
   };
 
   // Whether the cell has a location that others synchronise with.

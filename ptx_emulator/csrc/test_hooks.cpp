@@ -2,6 +2,7 @@
 #include <chrono>
 #include <cstring>
 
+#include "clocks.h"
 #include "matrix_moves.h"
 #include "tensor_map.h"
 #include "wavefronts.h"
@@ -34,6 +35,17 @@ MatrixOp make_op(const int32_t* f) {
 }  // namespace
 
 extern "C" {
+
+// Joins the first `split` of n rows (time, lanes, whether these are all), and the others, and then
+// has both or what both know answer rows (time, lanes).
+void ptx_test_known(const uint32_t* rows, int n, int split, int meet, const uint32_t* asked, int m,
+                    uint8_t* covers) {
+  Known known[2];
+  for (int i = 0; i < n; ++i, rows += 3)
+    known[i >= split].join(rows[2] ? Known(rows[0]) : Known(rows[0], rows[1]));
+  meet ? known[0].meet(known[1]) : known[0].join(known[1]);
+  for (int i = 0; i < m; ++i) covers[i] = known[0].covers(asked[2 * i], asked[2 * i + 1]);
+}
 
 void ptx_test_wavefronts(const uint64_t* addresses, uint32_t mask, uint32_t bytes, int atomic,
                          uint32_t* needed, uint32_t* ideal) {

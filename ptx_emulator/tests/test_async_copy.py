@@ -404,12 +404,34 @@ def test_red_async(mode, seed):
     np.testing.assert_array_equal(seen[:, 3], np.where(sent[:, 3] <= 7, 0, 8))
 
 
-def test_late_copies_outlive_no_cta():
-    """A CTA exits while a copy may still read its shared memory: a race, but the copy is made."""
+@pytest.mark.parametrize("mode,seed", MODES)
+@pytest.mark.parametrize(
+    "waits",
+    [
+        "",
+        "cp.async.bulk.wait_group.read 1;",
+        f"cp.async.bulk.wait_group 0;\n{BULK_STORE}",
+        f"cp.async.bulk.wait_group 0;\n{BULK_STORE}\ncp.async.bulk.wait_group 0;",
+    ],
+    ids=["none", "one group may be left", "an earlier copy's", "not committed"],
+)
+def test_a_cta_exits_before_its_shared_memory_was_read(waits, mode, seed):
+    """A race in every schedule, whether the read comes too late or not; but the copy is made."""
     given, out = data(), aligned(512, np.uint8)
     with pytest.raises(ptx_emulator.Race, match="exits before"):
-        launch(store_back(BULK_STORE, waits=""), "u64 in, u64 out", [given, out], "late")
+        launch(store_back(BULK_STORE, waits=waits), "u64 in, u64 out", [given, out], mode, seed)
     np.testing.assert_array_equal(out, given)
+
+
+@pytest.mark.parametrize("wait", ["wait_group 0", "wait_group.read 0"])
+def test_a_wait_for_all_groups_is_for_all_copies_before(wait):
+    second = BULK_STORE.replace("%rd2", "%rd2+512")
+    copies = f"{BULK_STORE}\ncp.async.bulk.commit_group;\n{second}"
+    given, out = data(), aligned((2, 512), np.uint8)
+    for mode in ("eager", "late"):
+        body = store_back(copies, waits=f"cp.async.bulk.{wait};")
+        launch(body, "u64 in, u64 out", [given, out], mode)
+        np.testing.assert_array_equal(out, [given, given])
 
 
 def test_bulk_faults():

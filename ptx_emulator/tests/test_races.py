@@ -215,3 +215,31 @@ def test_without_race_mode_nothing_is_reported():
     reverse_shared(module(), races=False)
     x, y = np.arange(64, dtype=np.uint32), np.zeros(64, np.uint32)
     module("NO_SYNCWARP").launch("swap_words", 1, 64, [x, y], races=False)
+
+
+def test_unrolled_code_is_reported_once():
+    """Forty pairs of instructions at one pair of source lines leave room for another race."""
+    text = """.version 8.6
+.target sm_90a
+.address_size 64
+.file 1 "unrolled.cu"
+.visible .entry k(.param .u64 out)
+{
+.reg .b32 %r<9>;
+.reg .b64 %rd<9>;
+.reg .pred %p<3>;
+ld.param.u64 %rd1, [out];
+mov.u32 %r1, %tid.x;
+setp.ge.u32 %p1, %r1, 32;
+@%p1 bra OTHER;
+"""
+    stores = [f"st.global.u32 [%rd1+{4 * i}], %r1;" for i in range(40)]
+    both = "\n".join([".loc 1 7 1", *stores, ".loc 1 8 1", "st.global.u32 [%rd1+400], %r1;"])
+    text += f"{both}\nret;\nOTHER:\n{both.replace('1 7', '1 9')}\nret;\n}}\n"
+    out = np.zeros(101, np.uint32)
+    with pytest.raises(Race) as caught:
+        Module(text).launch("k", 1, 64, [out])
+    said = str(caught.value)
+    assert said.startswith("k: 2 races\n")
+    assert "39 more pairs of PTX lines" in said
+    assert all(f"unrolled.cu:{line} " in said for line in (7, 8, 9))
