@@ -34,6 +34,21 @@ class LaunchStruct(Structure):
     )
 
 
+class KernelStruct(Structure):
+    _fields_ = (
+        ("name", c_char_p),
+        ("line", c_int32),
+        ("required_block", c_uint32 * 3),
+        ("required_cluster", c_uint32 * 3),
+        ("max_threads", c_uint32),
+        ("max_registers", c_uint32),
+        ("min_ctas", c_uint32),
+        ("static_shared", c_uint64),
+        ("local_bytes", c_uint64),
+        ("param_count", c_uint64),
+    )
+
+
 _SIGNATURES = {
     "ptx_module_load": (c_void_p, [c_char_p, c_uint64, c_char_p, c_uint64]),
     "ptx_module_free": (None, [c_void_p]),
@@ -43,13 +58,12 @@ _SIGNATURES = {
         [c_void_p, c_uint64, POINTER(c_char_p), POINTER(c_char_p)],
     ),
     "ptx_kernel_count": (c_uint64, [c_void_p]),
-    "ptx_kernel_name": (c_char_p, [c_void_p, c_uint64]),
-    "ptx_param_count": (c_uint64, [c_void_p, c_uint64]),
+    "ptx_target": (c_char_p, [c_void_p]),
+    "ptx_kernel": (None, [c_void_p, c_uint64, POINTER(KernelStruct)]),
     "ptx_param": (
         None,
-        [c_void_p, c_uint64, c_uint64, POINTER(c_uint64), POINTER(c_uint64)],
+        [c_void_p, c_uint64, c_uint64, POINTER(c_char_p), POINTER(c_uint64), POINTER(c_uint64)],
     ),
-    "ptx_kernel_cluster": (None, [c_void_p, c_uint64, POINTER(c_uint32)]),
     "ptx_variable": (c_uint64, [c_void_p, c_char_p, POINTER(c_uint64)]),
     "ptx_encode_tensor_map": (c_int32, [c_void_p, c_char_p, c_char_p, c_uint64]),
     "ptx_launch": (c_void_p, [c_void_p, c_uint64, POINTER(LaunchStruct)]),

@@ -50,7 +50,16 @@ struct PtxLaunch {
   int32_t coarse_fp8;
 };
 
-// Never null; ptx_module_error says whether the text could be parsed.
+struct PtxKernel {
+  const char* name;
+  int32_t line;
+  uint32_t required_block[3], required_cluster[3];  // zeros: any
+  uint32_t max_threads, max_registers;              // 0: not given
+  uint32_t min_ctas;                                // of an SM
+  uint64_t static_shared, local_bytes, param_count;
+};
+
+// Null with the reason in `error` if the text is no PTX.
 void* ptx_module_load(const char* text, uint64_t bytes, char* error, uint64_t error_bytes) {
   auto m = std::make_unique<LoadedModule>();
   try {
@@ -79,21 +88,35 @@ int32_t ptx_unsupported(void* module, uint64_t i, const char** text, const char*
 uint64_t ptx_kernel_count(void* module) {
   return static_cast<LoadedModule*>(module)->program->kernels.size();
 }
-const char* ptx_kernel_name(void* module, uint64_t i) {
+void ptx_kernel(void* module, uint64_t i, PtxKernel* out) {
   auto& m = *static_cast<LoadedModule*>(module);
-  return keep(m, m.program->kernels[i].name);
+  const Kernel& k = m.program->kernels[i];
+  const Function& f = *k.source;
+  *out = {};
+  out->name = keep(m, k.name);
+  out->line = f.line;
+  for (int axis = 0; axis < 3; ++axis) {
+    out->required_block[axis] = static_cast<uint32_t>(f.required_threads[axis]);
+    out->required_cluster[axis] = static_cast<uint32_t>(f.required_cluster[axis]);
+  }
+  out->max_threads = static_cast<uint32_t>(f.max_threads);
+  out->max_registers = static_cast<uint32_t>(f.max_registers);
+  out->min_ctas = static_cast<uint32_t>(f.min_ctas);
+  out->static_shared = k.static_shared;
+  out->local_bytes = k.local_bytes;
+  out->param_count = k.params.size();
 }
-uint64_t ptx_param_count(void* module, uint64_t kernel) {
-  return static_cast<LoadedModule*>(module)->program->kernels[kernel].params.size();
-}
-void ptx_param(void* module, uint64_t kernel, uint64_t i, uint64_t* offset, uint64_t* bytes) {
-  const Parameter& p = static_cast<LoadedModule*>(module)->program->kernels[kernel].params[i];
+void ptx_param(void* module, uint64_t kernel, uint64_t i, const char** name, uint64_t* offset,
+               uint64_t* bytes) {
+  auto& m = *static_cast<LoadedModule*>(module);
+  const Parameter& p = m.program->kernels[kernel].params[i];
+  *name = keep(m, p.name);
   *offset = p.offset;
   *bytes = p.bytes;
 }
-void ptx_kernel_cluster(void* module, uint64_t kernel, uint32_t* out) {
-  const Function& f = *static_cast<LoadedModule*>(module)->program->kernels[kernel].source;
-  for (int i = 0; i < 3; ++i) out[i] = static_cast<uint32_t>(f.required_cluster[i]);
+const char* ptx_target(void* module) {
+  auto& m = *static_cast<LoadedModule*>(module);
+  return keep(m, m.program->module->target);
 }
 // The address of a module's variable, 0 if there is none of that name.
 uint64_t ptx_variable(void* module, const char* name, uint64_t* bytes) {
