@@ -27,7 +27,6 @@ class LaunchStruct(Structure):
         ("mode", c_int32),
         ("races", c_int32),
         ("params", c_char_p),
-        ("param_bytes", c_uint64),
         ("regions", POINTER(Region)),
         ("region_count", c_uint64),
         ("coarse_fp8", c_int32),

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from . import _library
-from ._errors import BY_KIND, EmulatorError, Unsupported
+from ._errors import BY_KIND, EmulatorError
 from ._kernels import Kernel, read_kernels
 from ._memory import Uninitialized, address_of, is_array, region_of
 from .tensor_map import TensorMap
@@ -65,9 +65,6 @@ class Module:
         """Runs a kernel to its end. `memory` names further arrays that it reaches through pointers
         in structs; `shared` is the dynamic shared memory in bytes; `coarse_fp8` makes wgmma sum fp8
         as coarsely as Hopper does."""
-        if self.unsupported:
-            lines = [f"  line {n}: {text}: {why}" for n, text, why in self.unsupported]
-            raise Unsupported("the module uses what is not modelled:\n" + "\n".join(lines))
         found = self.kernel(kernel)
         regions: list[_library.Region] = []
         params = _parameters(found, args, regions)
@@ -86,7 +83,6 @@ class Module:
             _MODES[mode],
             races,
             params,
-            len(params),
             (_library.Region * len(regions))(*regions),
             len(regions),
             coarse_fp8,

@@ -1,20 +1,17 @@
-// The library's C interface, for Python's ctypes.
+// The C interface to ptx_emulator.h, for Python's ctypes.
+#include <algorithm>
 #include <cstring>
 #include <deque>
-#include <string>
 
-#include "decoder.h"
-#include "error.h"
-#include "machine.h"
-#include "parser.h"
+#include "program.h"
+#include "ptx_emulator.h"
 
 namespace {
 
-using namespace ptx;
+using namespace ptx_emulator;
 
 struct LoadedModule {
-  std::unique_ptr<Program> program;
-  std::vector<Unsupported> unsupported;
+  Module module;
   std::deque<std::string> names;  // what the interface hands out as C strings
 };
 
@@ -24,9 +21,18 @@ struct Outcome {
   Stats stats;
 };
 
-const char* keep(LoadedModule& m, std::string_view text) {
-  m.names.emplace_back(text);
-  return m.names.back().c_str();
+const LoadedModule& loaded(void* module) {
+  return *static_cast<LoadedModule*>(module);
+}
+
+const char* keep(void* module, std::string_view text) {
+  auto& names = static_cast<LoadedModule*>(module)->names;
+  return names.emplace_back(text).c_str();
+}
+
+void copy_text(const char* text, char* out, uint64_t size) {
+  std::strncpy(out, text, size - 1);
+  out[size - 1] = 0;
 }
 
 }  // namespace
@@ -44,7 +50,6 @@ struct PtxLaunch {
   uint64_t dynamic_shared, seed;
   int32_t mode, races;
   const uint8_t* params;
-  uint64_t param_bytes;
   const PtxRegion* regions;
   uint64_t region_count;
   int32_t coarse_fp8;
@@ -53,85 +58,85 @@ struct PtxLaunch {
 struct PtxKernel {
   const char* name;
   int32_t line;
-  uint32_t required_block[3], required_cluster[3];  // zeros: any
-  uint32_t max_threads, max_registers;              // 0: not given
-  uint32_t min_ctas;                                // of an SM
+  uint32_t required_block[3], required_cluster[3], max_threads, max_registers, min_ctas;
   uint64_t static_shared, local_bytes, param_count;
 };
 
 // Null with the reason in `error` if the text is no PTX.
 void* ptx_module_load(const char* text, uint64_t bytes, char* error, uint64_t error_bytes) {
-  auto m = std::make_unique<LoadedModule>();
   try {
-    m->program = decode(parse(std::string(text, bytes)), m->unsupported);
+    return new LoadedModule{Module(std::string(text, bytes)), {}};
   } catch (const std::exception& e) {
-    std::strncpy(error, e.what(), error_bytes - 1);
-    error[error_bytes - 1] = 0;
+    copy_text(e.what(), error, error_bytes);
     return nullptr;
   }
-  return m.release();
 }
 void ptx_module_free(void* module) {
   delete static_cast<LoadedModule*>(module);
 }
+const char* ptx_target(void* module) {
+  return loaded(module).module.target().c_str();
+}
 
 uint64_t ptx_unsupported_count(void* module) {
-  return static_cast<LoadedModule*>(module)->unsupported.size();
+  return loaded(module).module.unsupported().size();
 }
 int32_t ptx_unsupported(void* module, uint64_t i, const char** text, const char** reason) {
-  auto& m = *static_cast<LoadedModule*>(module);
-  *text = keep(m, m.unsupported[i].text);
-  *reason = keep(m, m.unsupported[i].reason);
-  return m.unsupported[i].line;
+  const Unsupported& u = loaded(module).module.unsupported()[i];
+  *text = u.text.c_str();
+  *reason = u.reason.c_str();
+  return u.line;
 }
 
 uint64_t ptx_kernel_count(void* module) {
-  return static_cast<LoadedModule*>(module)->program->kernels.size();
+  return loaded(module).module.kernels().size();
 }
 void ptx_kernel(void* module, uint64_t i, PtxKernel* out) {
-  auto& m = *static_cast<LoadedModule*>(module);
-  const Kernel& k = m.program->kernels[i];
-  const Function& f = *k.source;
-  *out = {};
-  out->name = keep(m, k.name);
-  out->line = f.line;
-  for (int axis = 0; axis < 3; ++axis) {
-    out->required_block[axis] = static_cast<uint32_t>(f.required_threads[axis]);
-    out->required_cluster[axis] = static_cast<uint32_t>(f.required_cluster[axis]);
-  }
-  out->max_threads = static_cast<uint32_t>(f.max_threads);
-  out->max_registers = static_cast<uint32_t>(f.max_registers);
-  out->min_ctas = static_cast<uint32_t>(f.min_ctas);
-  out->static_shared = k.static_shared;
-  out->local_bytes = k.local_bytes;
-  out->param_count = k.params.size();
+  const Kernel& k = loaded(module).module.kernels()[i];
+  *out = {k.name.c_str(),
+          k.line,
+          {},
+          {},
+          k.max_threads,
+          k.max_registers,
+          k.min_ctas,
+          k.static_shared,
+          k.local_bytes,
+          k.parameters.size()};
+  std::copy_n(k.required_block, 3, out->required_block);
+  std::copy_n(k.required_cluster, 3, out->required_cluster);
 }
 void ptx_param(void* module, uint64_t kernel, uint64_t i, const char** name, uint64_t* offset,
                uint64_t* bytes) {
-  auto& m = *static_cast<LoadedModule*>(module);
-  const Parameter& p = m.program->kernels[kernel].params[i];
-  *name = keep(m, p.name);
+  const Parameter& p = loaded(module).module.kernels()[kernel].parameters[i];
+  *name = p.name.c_str();
   *offset = p.offset;
   *bytes = p.bytes;
 }
-const char* ptx_target(void* module) {
-  auto& m = *static_cast<LoadedModule*>(module);
-  return keep(m, m.program->module->target);
-}
-// The address of a module's variable, 0 if there is none of that name.
-uint64_t ptx_variable(void* module, const char* name, uint64_t* bytes) {
-  for (const auto& g : static_cast<LoadedModule*>(module)->program->globals)
-    if (g.name == name) {
-      *bytes = g.size;
-      return g.address;
-    }
-  return 0;
+// The address of a module's variable, null if there is none of that name.
+void* ptx_variable(void* module, const char* name, uint64_t* bytes) {
+  const Region region = loaded(module).module.variable(name);
+  *bytes = region.bytes;
+  return region.begin;
 }
 
+// 0, or 1 with the reason in `error`.
+int32_t ptx_encode_tensor_map(const TensorMapArguments* arguments, void* out, char* error,
+                              uint64_t error_bytes) {
+  try {
+    encode_tensor_map(*arguments, out);
+    return 0;
+  } catch (const Error& e) {
+    copy_text(e.what(), error, error_bytes);
+    return 1;
+  }
+}
+
+// `params` is the block of parameters, as long as the kernel has it.
 void* ptx_launch(void* module, uint64_t kernel, const PtxLaunch* launch) {
   auto outcome = std::make_unique<Outcome>();
-  const Program& program = *static_cast<LoadedModule*>(module)->program;
   try {
+    const Kernel& k = loaded(module).module.kernels()[kernel];
     LaunchOptions o;
     std::memcpy(o.grid, launch->grid, sizeof(o.grid));
     std::memcpy(o.block, launch->block, sizeof(o.block));
@@ -141,18 +146,15 @@ void* ptx_launch(void* module, uint64_t kernel, const PtxLaunch* launch) {
     o.mode = static_cast<Mode>(launch->mode);
     o.races = launch->races;
     o.coarse_fp8 = launch->coarse_fp8;
-    GlobalMemory memory;
+    std::vector<const void*> arguments;
+    for (const Parameter& p : k.parameters) arguments.push_back(launch->params + p.offset);
+    std::vector<Region> memory;
     for (uint64_t i = 0; i < launch->region_count; ++i) {
       const PtxRegion& r = launch->regions[i];
-      memory.add(r.begin, r.bytes, r.name, r.read_only, r.written);
+      memory.push_back(
+          {reinterpret_cast<void*>(r.begin), r.bytes, r.name, r.read_only != 0, r.written != 0});
     }
-    for (const auto& g : program.globals)
-      memory.add(g.address, g.size, std::string(g.name), g.is_constant, true);
-    memory.finish(o.races);
-    Machine machine(program, program.kernels[kernel], o, memory,
-                    {launch->params, launch->params + launch->param_bytes});
-    machine.run();
-    outcome->stats = std::move(machine.stats);
+    outcome->stats = loaded(module).module.launch(k, o, arguments, memory);
   } catch (const Fault& e) {
     outcome->error = e.what();
     outcome->kind = e.kind;
@@ -183,9 +185,8 @@ uint64_t ptx_outcome_counts(void* outcome, uint64_t warp, const uint64_t** count
   return s.counts[warp].size();
 }
 int32_t ptx_instruction(void* module, uint64_t pc, const char** opcode) {
-  auto& m = *static_cast<LoadedModule*>(module);
-  const InstrInfo& info = m.program->info[pc];
-  *opcode = keep(m, info.opcode);
+  const ptx::InstrInfo& info = loaded(module).module.program().info[pc];
+  *opcode = keep(module, info.opcode);
   return info.line;
 }
 

@@ -3,12 +3,19 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <charconv>
 #include <utility>
 
 #include "error.h"
 #include "shadow.h"
 
 namespace ptx {
+
+std::string hex(uint64_t n) {
+  char text[17];
+  const auto end = std::to_chars(text, text + 16, n, 16).ptr;
+  return "0x" + std::string(text, end);
+}
 
 bool Block::all_written(uint64_t address, uint64_t bytes) const {
   if (!written) return true;
@@ -102,6 +109,24 @@ const Block* GlobalMemory::find(uint64_t address) const {
   if (it == blocks_.begin()) return nullptr;
   --it;
   return address < it->end ? &*it : nullptr;
+}
+
+std::string GlobalMemory::place_of(uint64_t address) const {
+  constexpr uint64_t kNear = 1 << 20;
+  const Block* nearest = nullptr;
+  uint64_t least = kNear;
+  for (const Block& b : blocks_) {
+    const uint64_t away = address < b.begin ? b.begin - address
+                          : address < b.end ? 0
+                                            : address - b.end + 1;
+    if (away >= least) continue;
+    least = away;
+    nearest = &b;
+  }
+  if (!nearest) return hex(address);
+  return nearest->name + (address < nearest->begin
+                              ? " - " + std::to_string(nearest->begin - address)
+                              : " + " + std::to_string(address - nearest->begin));
 }
 
 }  // namespace ptx

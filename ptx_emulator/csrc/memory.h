@@ -53,6 +53,8 @@ class GlobalMemory {
   void add(uint64_t begin, uint64_t bytes, std::string name, bool read_only, bool written);
   void finish(bool races);
   const Block* find(uint64_t address) const;
+  // Relative to a block: its name and an offset, or the number if no block is near.
+  std::string place_of(uint64_t address) const;
   const std::vector<Block>& blocks() const { return blocks_; }
 
  private:

@@ -15,11 +15,13 @@ Flow copy(Warp& w, const Instr& in, Mask mask) {
   const uint32_t* size = w.in<uint32_t>(refs[kSizeAt]);
   for_each_lane(mask, [&](int l) {
     const uint64_t target = to(l), source = from(l), signal = barrier(l);
-    if ((target | source | size[l]) % 16)
-      throw Fault(Fault::memory,
-                  "a bulk copy of " + std::to_string(size[l]) + " bytes from " + hex(source) +
-                      " to " + hex(target) + ": all must be multiples of 16",
+    if ((target | source) % 16)
+      throw Fault(Fault::memory, "a bulk copy: " + misaligned(w, target % 16 ? target : source, 16),
                   l);
+    if (size[l] % 16)
+      throw Fault(
+          Fault::memory,
+          "a bulk copy of " + std::to_string(size[l]) + " bytes, which is no multiple of 16", l);
     const auto transfer_to = [&](uint64_t address) {
       auto transfer = std::make_shared<Transfer>();
       if (in.small & kReduces) transfer->reduction = static_cast<Reduction>(in.imm);

@@ -60,7 +60,7 @@ std::vector<const uint8_t*> find_chunks(Warp& w, uint64_t bits, int rows, bool m
   for (size_t i = 0; i < chunks.size(); ++i) {
     const uint64_t at = window + addresses[i];
     if (!shared.holds(at, 16))
-      throw Fault(Fault::memory, std::string(what) + " of wgmma at " + hex(addresses[i]) +
+      throw Fault(Fault::memory, std::string(what) + " of wgmma at " + place_of(*w.machine, at) +
                                      " lies outside the CTA's shared memory");
     // Sixteen bits of a word: the bytes are aligned.
     const uint64_t offset = at - shared.begin;
