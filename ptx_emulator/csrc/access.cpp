@@ -109,9 +109,16 @@ void check_alignment(const Warp& w, const Access& a, uint32_t align) {
 }
 
 void never_written(Warp& w, uint64_t address, uint64_t bytes, int lane) {
+  uint64_t missing = 0;
+  if (address < kLocalWindow) {
+    const Block& block = locate(w, address, bytes, lane, "a read");
+    while (missing < bytes && block.all_written(address + missing, 1)) ++missing;
+  }
   const Fault fault(Fault::memory,
                     "a read of " + std::to_string(bytes) + " bytes at " +
-                        place_of(*w.machine, address) + " that nobody has written",
+                        place_of(*w.machine, address) +
+                        (missing ? ", of which nobody has written byte " + std::to_string(missing)
+                                 : " that nobody has written"),
                     lane);
   if (!w.machine->races) throw fault;
   w.machine->report_later(w, fault);

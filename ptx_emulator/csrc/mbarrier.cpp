@@ -116,7 +116,9 @@ void init_mbarrier(Warp& w, uint64_t address, uint32_t count, int lane) {
     // An object that takes another's place goes on with its agent.
     auto& agents = engines_of(cta).mbarrier_agents;
     const auto [known, fresh] = agents.try_emplace(offset_of(address));
-    if (fresh) known->second.agent = races.new_agent(cta, "copies of an mbarrier", Proxy::async);
+    if (fresh)
+      known->second.agent = races.new_agent(
+          cta, "a copy to the mbarrier at " + hex(address - kSharedWindow), Proxy::async);
     b.agent = known->second.agent;
     b.store_agent = known->second.store_agent;
     b.first_time = known->second.time;

@@ -67,7 +67,7 @@ Flow copy(Warp& w, const Instr& in, Mask mask) {
   const auto ops = engines_of(w).copies.issue(mask);
   if (w.clock) {
     AsyncOperation op = operation_of(w, mask);
-    op.agent = agent_of(w, engines_of(w).copy_agent, "cp.async of a warp", Proxy::exempt);
+    op.agent = agent_of(w, engines_of(w).copy_agent, "a cp.async", Proxy::exempt);
     op.time = ops.front()->time;
     transfer->note_reads(w, op, true);
     transfer->note_writes(w, op, true);

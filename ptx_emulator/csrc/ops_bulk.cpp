@@ -132,9 +132,9 @@ void issue_to_group(Warp& w, int lane, std::shared_ptr<Transfer> transfer) {
   if (w.clock) {
     AsyncOperation access = operation_of(w, Mask{1} << lane);
     access.time = op->time;
-    access.agent = agent_of(w, engines.bulk_read_agent, "reads of bulk copies", Proxy::async);
+    access.agent = agent_of(w, engines.bulk_read_agent, "a bulk copy", Proxy::async);
     transfer->note_reads(w, access, true);
-    access.agent = agent_of(w, engines.bulk_write_agent, "writes of bulk copies", Proxy::async);
+    access.agent = agent_of(w, engines.bulk_write_agent, "a bulk copy", Proxy::async);
     transfer->note_writes(w, access, true);
   }
   if (!is_eager(w)) transfer->poison();

@@ -189,7 +189,10 @@ Flow multiply_async(Warp& w, const Instr& in, Mask mask) {
   if (w.clock) {
     AsyncOperation& mine = op.by_warp[w.index % kWarps];
     mine = operation_of(w, kAllLanes);
-    mine.agent = agent_of(w, group.agent, "wgmma of a warpgroup", Proxy::async);
+    if (!group.agent)
+      group.agent = w.machine->races->new_agent(
+          *w.cta, "a wgmma of warpgroup " + std::to_string(w.index / 4), Proxy::async);
+    mine.agent = group.agent;
     mine.time = static_cast<uint32_t>(s.issued);
   }
   if (++op.issued == kWarps) {
