@@ -16,43 +16,13 @@ from ptx_emulator.cli import formats
 
 from .compile import kernel_ptx
 from .ptx_kernel import kernel
+from .small_kernels import RACY, SCALE, TICKETS, UNKNOWN
 
-POINTERS = "ld.param.u64 %rd0, [x]; ld.param.u64 %rd1, [y]; mov.u32 %r0, %tid.x;"
-AT_THREAD = "mul.wide.u32 %rd2, %r0, 4; add.u64 %rd3, %rd0, %rd2; add.u64 %rd4, %rd1, %rd2;"
-PARAMS = ".param .u64 x, .param .u64 y"
-SCALE = kernel(
-    f"""{POINTERS} {AT_THREAD}
-    ld.param.f32 %f0, [factor];
-    ld.global.f32 %f1, [%rd3]; mul.f32 %f1, %f1, %f0; st.global.f32 [%rd4], %f1; ret;""",
-    PARAMS + ", .param .f32 factor",
-    name="scale",
-)
-# Threads read what their neighbours in other warps write.
-RACY = kernel(
-    f"""{POINTERS} {AT_THREAD}
-    .shared .align 4 .b8 s[256];
-    mov.u32 %r1, s; shl.b32 %r2, %r0, 2; add.u32 %r3, %r1, %r2; xor.b32 %r2, %r2, 128;
-    add.u32 %r4, %r1, %r2;
-    mov.u32 %r5, 0; st.shared.u32 [%r3], %r5; bar.sync 0;
-    ld.global.u32 %r5, [%rd3]; st.shared.u32 [%r3], %r5;
-    ld.shared.u32 %r5, [%r4]; st.global.u32 [%rd4], %r5; ret;""",
-    PARAMS,
-    name="racy",
-)
-# Which CTA gets which ticket is up to the schedule.
-TICKETS = kernel(
-    f"""{POINTERS}
-    mov.u32 %r1, %ctaid.x; mul.wide.u32 %rd2, %r1, 4; add.u64 %rd4, %rd1, %rd2;
-    atom.relaxed.gpu.global.add.u32 %r2, [%rd0], 1; st.global.u32 [%rd4], %r2; ret;""",
-    PARAMS,
-    name="tickets",
-)
 BOUNDED = kernel("ret;", "", name="bounded").replace(
     "\n{",
     "\n.reqntid 64, 2, 1 .reqnctapercluster 2 .minnctapersm 3 .maxnreg 40 {\n.shared .b8 s[48];",
     1,
 )
-UNKNOWN = kernel("frobnicate.b32 %r1, %r2;\nadd.u32.odd %r1, %r1, 1;\nret;", name="unknown")
 ENVIRONMENT = {n: v for n, v in os.environ.items() if n in ("PATH", "XDG_CACHE_HOME", "HOME")}
 SCALE_ARGS = [
     "--block",
@@ -70,8 +40,9 @@ SCALE_ARGS = [
 def folder(tmp_path, monkeypatch):
     """A working directory with the modules in it."""
     monkeypatch.chdir(tmp_path)
-    for name in ("scale", "racy", "tickets", "bounded", "unknown"):
-        (tmp_path / f"{name}.ptx").write_text(globals()[name.upper()])
+    modules = {"scale": SCALE, "racy": RACY, "tickets": TICKETS, "bounded": BOUNDED}
+    for name, text in {**modules, "unknown": UNKNOWN}.items():
+        (tmp_path / f"{name}.ptx").write_text(text)
     (tmp_path / "two.ptx").write_text(SCALE + RACY.split(".address_size 64\n")[1])
     return tmp_path
 
@@ -255,6 +226,17 @@ def test_errors_of_a_launch_file(folder, capsys, launch, message):
     (folder / "imports.py").write_text("import a_module_that_is_not_there")
     status, _, err = command(capsys, "run", "scale.ptx", "--launch", launch)
     assert status == 2 and message in err and "Traceback" not in err
+
+
+# -- flags; test_cpp.py uses them
+
+
+def test_flags_name_the_library_and_the_header(capsys):
+    status, out, _ = command(capsys, "flags")
+    words = shlex.split(out)
+    assert status == 0
+    assert (Path(words[words.index("-iquote") + 1]) / "ptx_emulator.h").is_file()
+    assert any(word.endswith(".so") and Path(word).is_file() for word in words)
 
 
 # -- Usage
