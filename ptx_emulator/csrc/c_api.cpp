@@ -151,8 +151,8 @@ void* ptx_launch(void* module, uint64_t kernel, const PtxLaunch* launch) {
     std::vector<Region> memory;
     for (uint64_t i = 0; i < launch->region_count; ++i) {
       const PtxRegion& r = launch->regions[i];
-      memory.push_back(
-          {reinterpret_cast<void*>(r.begin), r.bytes, r.name, r.read_only != 0, r.written != 0});
+      memory.push_back({reinterpret_cast<void*>(r.begin), r.bytes, r.name, r.read_only != 0,
+                        r.written != 0, nullptr});
     }
     outcome->stats = loaded(module).module.launch(k, o, arguments, memory);
   } catch (const Fault& e) {

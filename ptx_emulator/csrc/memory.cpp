@@ -64,7 +64,7 @@ Pages& Pages::operator=(Pages&& other) noexcept {
 }
 
 void GlobalMemory::add(uint64_t begin, uint64_t bytes, std::string name, bool read_only,
-                       bool written) {
+                       bool written, uint64_t* bits) {
   if (!bytes) return;
   Block block;
   block.begin = begin;
@@ -72,6 +72,7 @@ void GlobalMemory::add(uint64_t begin, uint64_t bytes, std::string name, bool re
   block.data = reinterpret_cast<uint8_t*>(begin);
   block.name = std::move(name);
   block.read_only = read_only;
+  block.written = bits;
   added_.push_back({std::move(block), written});
 }
 
@@ -81,6 +82,9 @@ void GlobalMemory::finish(bool races) {
   for (Added& a : added_) {
     if (!blocks_.empty() && a.block.begin < blocks_.back().end) {
       Block& last = blocks_.back();
+      if (last.written || a.block.written)
+        throw Error("memory whose written bytes are kept track of overlaps: " + last.name +
+                    " and " + a.block.name);
       last.end = std::max(last.end, a.block.end);
       if (last.name.find(a.block.name) == std::string::npos) last.name += " and " + a.block.name;
       last.read_only = last.read_only && a.block.read_only;
@@ -92,7 +96,7 @@ void GlobalMemory::finish(bool races) {
   }
   for (size_t i = 0; i < blocks_.size(); ++i) {
     Block& b = blocks_[i];
-    if (!written_[i]) {
+    if (!written_[i] && !b.written) {
       pages_.emplace_back((b.end - b.begin + 63) / 64 * 8);
       b.written = static_cast<uint64_t*>(pages_.back().data());
     }

@@ -102,7 +102,8 @@ Stats Module::launch(const Kernel& kernel, const LaunchOptions& options,
   const ptx::Kernel& k = program.kernels.at(kernel.index);
   ptx::GlobalMemory global;
   for (const Region& r : memory)
-    global.add(reinterpret_cast<uint64_t>(r.begin), r.bytes, r.name, r.read_only, r.written);
+    global.add(reinterpret_cast<uint64_t>(r.begin), r.bytes, r.name, r.read_only, r.written,
+               r.written_bits);
   for (const auto& g : program.globals)
     global.add(g.address, g.size, std::string(g.name), g.is_constant, true);
   global.finish(options.races);

@@ -55,6 +55,9 @@ struct Region {
   std::string name;  // for reports
   bool read_only = false;
   bool written = true;  // false: what no kernel wrote must not be read
+  // A bit for each byte that is written, kept up to date, for memory that several launches share.
+  // The region must not overlap another.
+  uint64_t* written_bits = nullptr;
 };
 
 // Launches of one module may run at once in several threads, as long as they share no memory.
