@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,13 @@ def test_reports_at_other_addresses(observed):
 def test_reports_name_no_address_of_the_host(observed):
     for text in observed["reports"].values():
         assert not re.search(r"0x[0-9a-f]{8}", text), text
+
+
+def test_threads_do_not_disturb_each_other(observed):
+    names = list(CASES)[:2]
+    with ThreadPoolExecutor(len(names)) as pool:
+        results = pool.map(observe_case, names)
+    assert list(results) == [observed[name] for name in names]
 
 
 def test_another_process(observed):

@@ -201,3 +201,13 @@ def test_the_same_program_on_hardware(program):
     if done.returncode == 77 or "CUDA_ERROR_NO_DEVICE" in done.stdout:
         pytest.skip("no CUDA driver with a device on this machine")
     assert "gemm: 0 wrong" in done.stdout
+
+
+def test_the_page_names_every_function():
+    page = (Path(_build.SOURCES).parent / "docs" / "driver.md").read_text()
+    table = page.split("| about | functions |")[1].split("\n\n")[0]
+    sources = [path.read_text() for path in _build.SOURCES.glob("driver*.cpp")]
+    entries = {name for text in sources for name in re.findall(r'entry\("(\w+)"', text)}
+    host = (SOURCES / "host_driver.h").read_text()
+    assert set(re.findall(r"`(\w+)`", table)) == entries
+    assert set(re.findall(r"F\((\w+)\)", host)) == entries
