@@ -89,13 +89,14 @@ class TensorMap:
         a.data_type = _index("data_type", _TYPES, data_type or _data_type(array))
         a.rank = len(dims)
         a.address = address_of(array)
-        if not (len(box) == len(dims) == len(strides) + 1 <= 5):
+        element_strides = element_strides or [1] * len(dims)
+        if not (len(box) == len(element_strides) == len(dims) == len(strides) + 1 <= 5):
             raise ValueError("box and strides must fit the number of dimensions, at most 5")
         for field, values in (
             ("dims", dims),
             ("strides", strides),
             ("box", box),
-            ("element_strides", element_strides or [1] * len(dims)),
+            ("element_strides", element_strides),
         ):
             getattr(a, field)[: len(values)] = [int(v) for v in values]
         a.swizzle = _index("swizzle", _SWIZZLES, swizzle)

@@ -1,5 +1,6 @@
 """Kernel arguments written on the command line."""
 
+import math
 import re
 from dataclasses import dataclass, field
 
@@ -75,7 +76,7 @@ def parse(text: str, index: int) -> Scalar | Array:
             return _array(found, index)
         if found := _SCALAR.fullmatch(text):
             return _scalar(found)
-    except ValueError as error:
+    except (ValueError, MemoryError) as error:
         raise UsageError(f"argument {index}, {text}: {error}") from None
     raise UsageError(
         f"argument {index}, {text}: expected a number such as i32:5, an array such as "
@@ -98,9 +99,9 @@ def _array(found: re.Match, index: int) -> Array:
         return Array(name, initial, True)
     shape = _shape(found["shape"])
     if contents == "empty":
-        initial = np.empty(shape, formats.storage(name))
-        initial.view(np.uint8)[...] = 0xFF  # NaN, or -1
-        return Array(name, initial, False)
+        dtype = formats.storage(name)
+        ones = np.full(math.prod(shape) * dtype.itemsize, 0xFF, np.uint8)  # NaN, or -1
+        return Array(name, ones.view(dtype).reshape(shape), False)
     values = _values(contents, shape, name, np.random.default_rng(index))
     return Array(name, formats.encode(values, name), True)
 
@@ -143,7 +144,7 @@ def _shape(text: str) -> tuple[int, ...]:
 def _values(contents: str, shape: tuple, name: str, random: np.random.Generator) -> np.ndarray:
     real = formats.is_float(name)
     if contents == "arange":
-        return np.arange(np.prod(shape, dtype=int)).reshape(shape)
+        return np.arange(math.prod(shape)).reshape(shape)
     if contents == "normal":
         if not real:
             raise ValueError(f"normal needs a floating-point type; {name} has uniform")

@@ -89,7 +89,8 @@ def attempt(run: Run, module: Module, options: dict) -> Outcome:
     """Runs it; what the kernel does wrong is an outcome, what the user does wrong a UsageError."""
     begin = time.perf_counter()
     try:
-        launch, failure = run(module, **options), ""
+        result, failure = run(module, **options), ""
+        launch = result if isinstance(result, Launch) else None
     except EmulatorError as error:
         launch, failure = None, f"{type(error).__name__}: {error}"
     except AssertionError as error:
@@ -120,7 +121,10 @@ def _place(error: Exception) -> str:
     own = [
         f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(package)
     ]
-    return f"\n  at {own[0].filename}:{own[0].lineno}: {own[0].line}" if own else ""
+    if not own:
+        return ""
+    last = [f for f in own if f.filename == own[0].filename][-1]
+    return f"\n  at {last.filename}:{last.lineno}: {last.line}"
 
 
 def _triple(text: str) -> tuple[int, ...]:

@@ -180,9 +180,11 @@ def run(module, **options):
     launch = module.launch("scale", 1, 64, [x, y, 3.0], **options)
     assert (y == 3).all()
     return launch
+def check(mode):
+    assert mode != "late", "late is wrong"
 def wrong(module, **options):
     run(module, **options)
-    assert options["mode"] != "late", "late is wrong"
+    check(options["mode"])
 def broken(module, **options):
     module.launch("scale", 1, 64, [])
 def missing(module, **options):
@@ -203,7 +205,7 @@ def test_an_assertion_of_the_function_is_a_wrong_result(folder, capsys):
     assert status == 1
     line = next(i for i, text in enumerate(LAUNCH.splitlines(), 1) if "late is wrong" in text)
     assert "late       FAILED\n\nwrong result: late is wrong\n" in out
-    assert f"own.py:{line}: assert options" in out
+    assert f"own.py:{line}: assert mode" in out
     assert "run scale.ptx --launch own.py:wrong --mode late --seed 0" in out
 
 

@@ -111,6 +111,8 @@ def test_tensor_maps():
         ("map:f32:4", "a tensor map needs an array"),
         ("map:f32[8,8]=zeros", "a tensor map needs a box"),
         ("map:f32[8,8]=zeros;box=8", "box and strides must fit"),
+        ("map:f32[8,8]=zeros;box=8,8;element_strides=1", "box and strides must fit"),
+        ("f64[1000000000,100000000]=zeros", "Unable to allocate"),
         ("map:f32[8,8]=zeros;box=8,300", "boxDim[1] must be in 1 .. 256 (300)"),
         ("map:f32[8,8]=zeros;box=8,8;swizzle=48", "swizzle must be one of 0, 32, 64, 128"),
         ("map:f32[8,8]=zeros;box=8,8;colour=3", "colour is none of box"),
