@@ -5,10 +5,11 @@
 namespace ptx {
 
 std::string place_of(const Machine& machine, uint64_t address) {
-  if (address >= kParamWindow)
+  const auto inside = [=](uint64_t window) { return address - window < kWindowBytes; };
+  if (inside(kSharedWindow)) return hex(address - kSharedWindow) + " in shared memory";
+  if (inside(kLocalWindow)) return hex(address - kLocalWindow) + " in local memory";
+  if (inside(kParamWindow))
     return "the kernel's parameters + " + std::to_string(address - kParamWindow);
-  if (address >= kLocalWindow) return hex(address - kLocalWindow) + " in local memory";
-  if (address >= kSharedWindow) return hex(address - kSharedWindow) + " in shared memory";
   return machine.global.place_of(address);
 }
 
@@ -71,13 +72,12 @@ const Block& locate(Warp& w, uint64_t address, uint64_t bytes, int lane, const c
     const auto& ctas = w.cta->cluster->ctas;
     const uint64_t rank = in_shared >> kRankShift;
     if (rank >= ctas.size())
-      fail("in the shared memory of rank " + std::to_string(rank) + " of a cluster of " +
-           std::to_string(ctas.size()));
+      fail("of rank " + std::to_string(rank) + " in a cluster of " + std::to_string(ctas.size()));
     const Cta& cta = *ctas[rank];
     if (!cta.shared.holds(address, bytes))
       fail("outside the CTA's shared memory, " + hex(cta.shared.begin - kSharedWindow) + " to " +
            hex(cta.shared.end - kSharedWindow));
-    if (cta.running == 0) fail("in the shared memory of a CTA of the cluster that has exited");
+    if (cta.running == 0) fail("of a CTA of the cluster that has exited");
     return cta.shared;
   }
   if (w.last_block && w.last_block->holds(address, bytes)) return *w.last_block;
