@@ -1,4 +1,4 @@
-"""Command line: `python -m ptx_emulator check | run | race | flags`."""
+"""Command line: `python -m ptx_emulator check | run | race | profile | flags`."""
 
 import argparse
 import importlib
@@ -10,6 +10,7 @@ COMMANDS = {
     "check": "list the kernels of modules, and all that is not modelled",
     "run": "run a kernel once",
     "race": "run a kernel in many schedules, and look for races in each",
+    "profile": "run a kernel once, and say where its instructions and bytes go",
     "flags": "print what a C++ program that uses the emulator is compiled with",
 }
 

@@ -30,6 +30,20 @@ class LaunchStruct(Structure):
         ("regions", POINTER(Region)),
         ("region_count", c_uint64),
         ("coarse_fp8", c_int32),
+        ("profile", c_int32),
+    )
+
+
+class InstructionStruct(Structure):
+    _fields_ = (
+        ("opcode", c_char_p),
+        ("space", c_char_p),
+        ("file", c_char_p),
+        ("line", c_int32),
+        ("source_line", c_int32),
+        ("function", c_int32),
+        ("is_guarded", c_int32),
+        ("target", c_uint32),
     )
 
 
@@ -70,8 +84,12 @@ _SIGNATURES = {
     "ptx_outcome_kind": (c_int32, [c_void_p]),
     "ptx_outcome_error": (c_char_p, [c_void_p]),
     "ptx_outcome_stat": (c_uint64, [c_void_p, c_int32]),
-    "ptx_outcome_counts": (c_uint64, [c_void_p, c_uint64, POINTER(POINTER(c_uint64))]),
-    "ptx_instruction": (c_int32, [c_void_p, c_uint64, POINTER(c_char_p)]),
+    "ptx_outcome_counts": (None, [c_void_p, c_int32, c_void_p]),
+    "ptx_outcome_accesses": (c_uint64, [c_void_p, c_uint64, POINTER(POINTER(c_uint64))]),
+    "ptx_outcome_unique_sectors": (c_uint64, [c_void_p, c_int32, c_int32, c_int32]),
+    "ptx_instruction_count": (c_uint64, [c_void_p]),
+    "ptx_instruction": (None, [c_void_p, c_uint64, POINTER(InstructionStruct)]),
+    "ptx_branch_table": (c_uint64, [c_void_p, c_uint64, POINTER(POINTER(c_uint32))]),
 }
 
 

@@ -2,17 +2,23 @@
 
 import ctypes
 import dataclasses
+import math
 import os
 import struct
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from . import _library
+from ._counts import Counts, read_counts, read_unique
 from ._errors import BY_KIND, EmulatorError
+from ._instructions import Instruction, read_instructions
 from ._kernels import Kernel, read_kernels
+from ._loops import Loop, find_loops
 from ._memory import Uninitialized, address_of, is_array, region_of
+from .profile import Profile
 from .tensor_map import TensorMap
 
 _MODES = {"eager": 0, "random": 1, "late": 2}
@@ -23,7 +29,7 @@ class Launch:
     """What a launch that went well counted."""
 
     stats: dict
-    profile: dict
+    profile: Profile
 
 
 class Module:
@@ -42,6 +48,7 @@ class Module:
         self.target = self._lib.ptx_target(self._handle).decode()
         self.kernels = read_kernels(self._lib, self._handle)
         self.unsupported = self._read_unsupported()
+        self._instructions = self._lib.ptx_instruction_count(self._handle)
 
     def __del__(self):
         if getattr(self, "_handle", None):
@@ -61,10 +68,11 @@ class Module:
         mode: str = "eager",
         races: bool = True,
         coarse_fp8: bool = False,
+        profile: bool = False,
     ) -> Launch:
         """Runs a kernel to its end. `memory` names further arrays that it reaches through pointers
         in structs; `shared` is the dynamic shared memory in bytes; `coarse_fp8` makes wgmma sum fp8
-        as coarsely as Hopper does."""
+        as coarsely as Hopper does; `profile` counts what is done to memory, too."""
         found = self.kernel(kernel)
         regions: list[_library.Region] = []
         params = _parameters(found, args, regions)
@@ -86,6 +94,7 @@ class Module:
             (_library.Region * len(regions))(*regions),
             len(regions),
             coarse_fp8,
+            profile,
         )
         outcome = self._lib.ptx_launch(self._handle, found.index, ctypes.byref(options))
         try:
@@ -93,7 +102,16 @@ class Module:
             if kind >= 0:
                 text = self._lib.ptx_outcome_error(outcome).decode(errors="replace")
                 raise BY_KIND.get(kind, EmulatorError)(text)
-            return self._result(outcome)
+            shape = {
+                "kernel": kernel,
+                "target": self.target,
+                "grid": list(options.grid),
+                "block": list(options.block),
+                "cluster": list(options.cluster),
+                "mode": mode,
+                "seed": seed,
+            }
+            return self._result(outcome, shape, profile)
         finally:
             self._lib.ptx_outcome_free(outcome)
 
@@ -126,16 +144,20 @@ class Module:
             found.append((line, text.value.decode(), reason.value.decode()))
         return found
 
-    def _result(self, outcome: int) -> Launch:
+    @cached_property
+    def _code(self) -> tuple[list[Instruction], list[Loop]]:
+        code = read_instructions(self._lib, self._handle)
+        return code, find_loops(code)
+
+    def _result(self, outcome: int, shape: dict, profiled: bool) -> Launch:
         stats = {
             name: self._lib.ptx_outcome_stat(outcome, i)
             for i, name in enumerate(("warp_instructions", "max_resident"))
         }
-        counts = ctypes.POINTER(ctypes.c_uint64)()
-        per_warp = []
-        while n := self._lib.ptx_outcome_counts(outcome, len(per_warp), ctypes.byref(counts)):
-            per_warp.append(np.ctypeslib.as_array(counts, (n,)).copy())
-        return Launch(stats, {"counts": per_warp})
+        warps = -(-math.prod(shape["block"]) // 32)
+        read = read_counts(self._lib, outcome, warps, self._instructions, profiled)
+        unique = read_unique(self._lib, outcome) if profiled else None
+        return Launch(stats, Profile(shape, lambda: Counts(*self._code, *read), unique))
 
 
 def _triple(value: int | Sequence[int]):

@@ -22,7 +22,7 @@
 
 namespace dsa::cpu {
 
-constexpr int kKeyTile = 96;              // a multiple of every register block: 6, 12 and 24 keys
+constexpr int kKeyTile = kMaxScoreKeys;   // a multiple of every register block
 constexpr int kMaxRowBlock = 64;          // rows that share a key tile
 constexpr int64_t kBlockWords = 1 << 18;  // of Qt: 1 MiB
 
@@ -83,7 +83,11 @@ void score_chunk(const ScoreShape& shape, const ScoreRow* rows, int num_rows, in
   for (int r = 0; r < num_rows; ++r) {
     load_words(shape.math, rows[r].q, shape.q_dtype, rows[r].q_stride, heads, shape.head_dim,
                head_words);
-    transpose_words<1>(head_words, heads, words, lanes, queries + r * shape.row_words());
+    for (int h = 0; h < lanes; h += shape.isa.panel) {
+      transpose_words<1>(head_words + int64_t{h} * words, heads - h, words,
+                         std::min(lanes - h, shape.isa.panel),
+                         queries + r * shape.row_words() + int64_t{h} * words);
+    }
     std::copy_n(rows[r].weights, heads, weights + r * lanes);
     std::fill_n(weights + r * lanes + heads, lanes - heads, 0.0f);
   }

@@ -46,6 +46,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = arguments.SYNTAX
 
 
+def add_schedule(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--mode",
+        choices=["eager", "random", "late"],
+        default="eager",
+        help="when asynchronous operations take effect (default: eager, at once)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the schedule (default: 0)")
+
+
+def schedule_of(args: argparse.Namespace) -> dict:
+    return {"mode": args.mode, "seed": args.seed}
+
+
 def run_of(args: argparse.Namespace, module: Module) -> Run:
     given = [
         name

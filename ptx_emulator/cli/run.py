@@ -12,13 +12,7 @@ from .inline import InlineLaunch
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     launches.add_arguments(parser)
-    parser.add_argument(
-        "--mode",
-        choices=["eager", "random", "late"],
-        default="eager",
-        help="when asynchronous operations take effect (default: eager, at once)",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the schedule (default: 0)")
+    launches.add_schedule(parser)
     parser.add_argument("--no-races", action="store_true", help="look for no races, for speed")
     parser.add_argument(
         "--save",
@@ -37,7 +31,7 @@ def main(args: argparse.Namespace) -> int:
     for index, _ in args.save:
         if not inline or index not in run.array_indices():
             raise UsageError(f"--save {index}=..: argument {index} is no array of --arg")
-    options = launches.options_of(args) | {"mode": args.mode, "seed": args.seed}
+    options = launches.options_of(args) | launches.schedule_of(args)
     if args.no_races:
         options["races"] = False
     outcome = launches.attempt(run, module, options)

@@ -43,6 +43,9 @@ void never_written(Warp& w, uint64_t address, uint64_t bytes, int lane);
 // Looks for races of the access with earlier ones and remembers it. Only called with Warp::clock.
 void check_races(Warp& w, const Block& block, const Access& a, const Manner& manner);
 
+// Adds the access to the profile. Only called with Warp::profile.
+void note_access(Warp& w, const Access& a, const Manner& manner);
+
 // A lane's own memory; `offset` counts from the start of the local window.
 uint8_t* local_bytes(Warp& w, int lane, uint64_t offset, uint64_t bytes, bool writes);
 
@@ -52,6 +55,7 @@ template <class Move, class MoveLocal>
 void access_memory(Warp& w, Access& a, const Manner& manner, uint32_t align, Move move,
                    MoveLocal move_local) {
   check_alignment(w, a, align);
+  if (w.profile) note_access(w, a, manner);
   const Mask all = a.mask;
   Mask local = 0;
   if (a.at[__builtin_ctz(all)] - kLocalWindow < kWindowBytes || a.shape == Access::scattered)

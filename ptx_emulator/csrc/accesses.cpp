@@ -62,11 +62,25 @@ bool Races::lane_by_lane(const WarpClock& c, const Entry& earlier, const Entry& 
   return true;
 }
 
-bool Races::ordered_for_operation(const AsyncOperation& op, const Entry& earlier,
+inline const Races::Met& Races::meet(const Judge& judge, Agent agent) const {
+  if (judge.met.agent != agent) {
+    const Knowledge& known = *judge.op->view.known;
+    judge.met = {agent, known.of(agent, kSeen), known.of(agent, kProxied),
+                 proxy_of(agent) == Proxy::generic};
+  }
+  return judge.met;
+}
+
+bool Races::ordered_for_operation(const Judge& judge, const Entry& earlier,
                                   const Entry& later) const {
+  const AsyncOperation& op = *judge.op;
   if (earlier.agent == op.agent && earlier.time == op.time) return true;
-  return op.view.covers(earlier.agent, earlier.time, earlier.lanes) ||
-         op.view.covers(earlier.agent, earlier.time, earlier.lanes_of(later.bytes));
+  const auto covers = [&](Mask lanes) {
+    return (earlier.agent == op.view.agent && earlier.time <= op.view.time &&
+            (lanes & ~op.view.lanes) == 0) ||
+           meet(judge, earlier.agent).seen.covers(earlier.time, lanes);
+  };
+  return covers(earlier.lanes) || covers(earlier.lanes_of(later.bytes));
 }
 
 // Where what the warp's lanes know together does not tell.
@@ -86,15 +100,15 @@ bool Races::ordered_for_lanes(const WarpClock& c, const Entry& earlier, const En
 
 [[gnu::always_inline]] inline bool Races::ordered(const Judge& judge, const Entry& earlier,
                                                   const Entry& later) const {
-  if (judge.op) return ordered_for_operation(*judge.op, earlier, later);
+  if (judge.op) return ordered_for_operation(judge, earlier, later);
   return judge.clock->common.covers(earlier.agent, earlier.time, earlier.lanes) ||
          ordered_for_lanes(*judge.clock, earlier, later);
 }
 
 bool Races::needs_proxy_fence(const Judge& judge, const Entry& earlier) const {
   if (!judge.of_async_proxy || !earlier.write) return false;
-  if (proxy_of(earlier.agent) != Proxy::generic) return false;
-  return !judge.op->view.known->covers(earlier.agent, earlier.time, earlier.lanes, kProxied);
+  const Met& met = meet(judge, earlier.agent);
+  return met.generic && !met.proxied.covers(earlier.time, earlier.lanes);
 }
 
 // Judges an earlier entry of the cell by the later one, which may take its place.
@@ -195,18 +209,62 @@ void Races::remember(Cell& cell, const Entry& entry) {
   }
 }
 
-void Races::access(const AsyncOperation& op, const Block& block, uint64_t address, uint64_t bytes,
-                   bool write, bool reduction, Mask lanes) {
-  if (!block.cells) return;
-  const Judge judge{nullptr, &op, proxy_of(op.agent) == Proxy::async};
+Races::Judge Races::judge_of(const AsyncOperation& op) const {
+  return {nullptr, &op, proxy_of(op.agent) == Proxy::async};
+}
+
+static Entry entry_of(const AsyncOperation& op, bool write, Mask lanes) {
   Entry e{};
   e.agent = op.agent;
-  e.strength = reduction ? 1 + static_cast<uint32_t>(Scope::gpu) : 0;
   e.lanes = lanes;
   e.sharing = static_cast<uint64_t>(Sharing::each);
   e.time = op.time;
   e.pc = op.pc;
   e.write = write;
+  return e;
+}
+
+void Races::read_chunks(const AsyncOperation& op, const Block& block, const uint8_t* const* chunks,
+                        size_t count, Mask lanes) {
+  const Judge judge = judge_of(op);
+  Entry e = entry_of(op, false, lanes);
+  e.bytes = 0xffff;
+  for (size_t i = 0; i < count; ++i) {
+    const uint64_t address = block.begin + static_cast<uint64_t>(chunks[i] - block.data);
+    if (!read_again(judge, *block.cell(address), e)) touch(judge, block, address, e);
+  }
+}
+
+// The same as touch for most cells that wgmma reads: they hold a write known to be done and the
+// agent's own last read. False: all is yet to be done.
+inline bool Races::read_again(const Judge& judge, Cell& cell, const Entry& read) const {
+  if (cell.more) return false;
+  Entry* place = nullptr;
+  for (Entry& earlier : cell.entries) {
+    if (!earlier.bytes) {
+      place = &earlier;
+    } else if (earlier.write) {
+      const Met& met = meet(judge, earlier.agent);
+      if (!met.seen.covers(earlier.time, earlier.lanes) ||
+          (met.generic && !met.proxied.covers(earlier.time, earlier.lanes)))
+        return false;
+    } else if (earlier.agent == read.agent && (earlier.lanes & ~read.lanes) == 0) {
+      earlier.bytes = 0;
+      place = &earlier;
+    } else {
+      return false;
+    }
+  }
+  if (place) *place = read;
+  return place != nullptr;
+}
+
+void Races::access(const AsyncOperation& op, const Block& block, uint64_t address, uint64_t bytes,
+                   bool write, bool reduction, Mask lanes) {
+  if (!block.cells) return;
+  const Judge judge = judge_of(op);
+  Entry e = entry_of(op, write, lanes);
+  e.strength = reduction ? 1 + static_cast<uint32_t>(Scope::gpu) : 0;
   for (uint64_t at = address, end = address + bytes; at < end;) {
     const uint64_t next = std::min((at & ~uint64_t{15}) + 16, end);
     e.bytes = ((1u << (next - at)) - 1) << (at & 15);

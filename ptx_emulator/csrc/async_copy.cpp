@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "formats.h"
+#include "profile.h"
 
 namespace ptx {
 namespace {
@@ -67,6 +68,18 @@ void Transfer::note_writes(Warp& w, const AsyncOperation& op, bool by_lane) cons
                              true, reduction.has_value(), by_lane ? Mask{1} << p.lane : 0);
 }
 
+void Transfer::note_bytes(Warp& w) const {
+  Moved moved;
+  moved.from_registers = !data.empty();
+  moved.again = again;
+  for (const Piece& p : pieces) {
+    const uint64_t from = p.source ? p.source->begin + (p.from - p.source->data) : 0;
+    moved.parts.push_back(
+        {p.source, p.target, from, p.target->begin + (p.to - p.target->data), p.bytes});
+  }
+  w.profile->copy(w, moved);
+}
+
 AsyncOperation operation_of(Warp& w, Mask lanes) {
   AsyncOperation op{};
   op.pc = w.pc;
@@ -77,6 +90,7 @@ AsyncOperation operation_of(Warp& w, Mask lanes) {
 void issue_to_barrier(Warp& w, int lane, const char* what, std::shared_ptr<Transfer> transfer,
                       uint64_t barrier, uint32_t bytes, Proxy proxy) {
   Mbarrier& b = use_mbarrier(w, barrier, lane);
+  if (w.profile) transfer->note_bytes(w);
   if (w.clock) {
     AsyncOperation op = operation_of(w, Mask{1} << lane);
     op.agent = b.agent;

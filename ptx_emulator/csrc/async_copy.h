@@ -25,6 +25,7 @@ struct Transfer {
   std::optional<Reduction> reduction;
   Type type = Type::none;     // of the reduction
   std::vector<uint8_t> data;  // a source that is in no block
+  bool again = false;         // another destination of a multicast has had the same
 
   // Checks that `bytes` bytes from `from` (0: filled) to `to` may be copied, and adds them. The
   // destination counts as written from now on.
@@ -39,6 +40,8 @@ struct Transfer {
   // lane by itself.
   void note_reads(Warp& w, const AsyncOperation& op, bool by_lane) const;
   void note_writes(Warp& w, const AsyncOperation& op, bool by_lane) const;
+  // Adds it to the profile, at issue. Only called with Warp::profile.
+  void note_bytes(Warp& w) const;
 
  private:
   void write(const Piece& piece, const uint8_t* from) const;

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <deque>
 
+#include "profile.h"
 #include "program.h"
 #include "ptx_emulator.h"
 
@@ -19,6 +20,7 @@ struct Outcome {
   std::string error;
   int kind = -1;  // Fault::Kind, 100 for other errors
   Stats stats;
+  std::vector<uint64_t> rows;  // what was handed out last
 };
 
 const LoadedModule& loaded(void* module) {
@@ -52,7 +54,15 @@ struct PtxLaunch {
   const uint8_t* params;
   const PtxRegion* regions;
   uint64_t region_count;
-  int32_t coarse_fp8;
+  int32_t coarse_fp8, profile;
+};
+
+// An instruction of a module, for those who interpret its counts.
+struct PtxInstruction {
+  const char *opcode, *space, *file;  // file: empty if it is not known
+  int32_t line, source_line, function;
+  int32_t is_guarded;
+  uint32_t target;  // of bra: a pc; of brx.idx: a table
 };
 
 struct PtxKernel {
@@ -146,6 +156,7 @@ void* ptx_launch(void* module, uint64_t kernel, const PtxLaunch* launch) {
     o.mode = static_cast<Mode>(launch->mode);
     o.races = launch->races;
     o.coarse_fp8 = launch->coarse_fp8;
+    o.profile = launch->profile;
     std::vector<const void*> arguments;
     for (const Parameter& p : k.parameters) arguments.push_back(launch->params + p.offset);
     std::vector<Region> memory;
@@ -177,17 +188,48 @@ uint64_t ptx_outcome_stat(void* outcome, int32_t which) {
   const Stats& s = static_cast<Outcome*>(outcome)->stats;
   return which == 0 ? s.warp_instructions : s.max_resident;
 }
-// Executions of every instruction by the warps of one index; returns how many instructions.
-uint64_t ptx_outcome_counts(void* outcome, uint64_t warp, const uint64_t** counts) {
+// Executions of every instruction, [warps of a CTA][instructions], or those of them for which no
+// lane's guard was true.
+void ptx_outcome_counts(void* outcome, int32_t skipped, uint64_t* out) {
   const Stats& s = static_cast<Outcome*>(outcome)->stats;
-  if (warp >= s.counts.size()) return 0;
-  *counts = s.counts[warp].data();
-  return s.counts[warp].size();
+  for (const auto& counts : skipped ? s.skipped : s.counts)
+    out = std::copy(counts.begin(), counts.end(), out);
 }
-int32_t ptx_instruction(void* module, uint64_t pc, const char** opcode) {
-  const ptx::InstrInfo& info = loaded(module).module.program().info[pc];
-  *opcode = keep(module, info.opcode);
-  return info.line;
+// Rows of a pc and its Profile::Counters, of the warps of one index; returns how many numbers. They
+// last until the next call.
+uint64_t ptx_outcome_accesses(void* outcome, uint64_t warp, const uint64_t** numbers) {
+  auto& o = *static_cast<Outcome*>(outcome);
+  if (!o.stats.profile || warp >= o.stats.profile->warps()) return 0;
+  o.rows = o.stats.profile->rows(warp);
+  *numbers = o.rows.data();
+  return o.rows.size();
+}
+// path: a Path, or -1 for any.
+uint64_t ptx_outcome_unique_sectors(void* outcome, int32_t path, int32_t read, int32_t written) {
+  const Stats& s = static_cast<Outcome*>(outcome)->stats;
+  return s.profile ? s.profile->unique_sectors(path, read, written) : 0;
+}
+
+uint64_t ptx_instruction_count(void* module) {
+  return loaded(module).module.program().code.size();
+}
+void ptx_instruction(void* module, uint64_t pc, PtxInstruction* out) {
+  const ptx::Program& program = loaded(module).module.program();
+  const ptx::Instr& in = program.code[pc];
+  const ptx::InstrInfo& info = program.info[pc];
+  *out = {keep(module, info.opcode), name_of(in.space), "", info.line, 0, info.function,
+          in.guard != ptx::kNoRef,   in.target};
+  if (info.location < 0) return;
+  const ptx::SourceLocation& at = program.module->locations[info.location];
+  out->source_line = at.line;
+  for (const auto& [number, name] : program.module->files)
+    if (number == at.file) out->file = keep(module, name);
+}
+// The pcs of a table of branch targets.
+uint64_t ptx_branch_table(void* module, uint64_t table, const uint32_t** pcs) {
+  const auto& all = loaded(module).module.program().branch_tables[table];
+  *pcs = all.data();
+  return all.size();
 }
 
 }  // extern "C"

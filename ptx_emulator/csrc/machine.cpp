@@ -6,6 +6,7 @@
 #include "decoder.h"
 #include "error.h"
 #include "limits.h"
+#include "profile.h"
 #include "races.h"
 #include "wgmma_state.h"
 
@@ -43,6 +44,8 @@ Machine::Machine(const Program& program, const Kernel& kernel, const LaunchOptio
   if (options.races) races = std::make_unique<Races>(*this);
   const uint64_t warps = (volume(options.block) + kLanes - 1) / kLanes;
   stats.counts.assign(warps, std::vector<uint64_t>(program.code.size()));
+  stats.skipped = stats.counts;
+  if (options.profile) profile = std::make_unique<Profile>(program, warps);
 }
 
 Machine::~Machine() = default;
@@ -137,6 +140,8 @@ void Machine::slice(size_t place, uint32_t length) {
           if (!w.choose()) break;
           continue;
         }
+      } else {
+        ++w.skipped[w.pc];
       }
       if (++w.pc >= w.merge_pc && !w.choose()) break;
     }

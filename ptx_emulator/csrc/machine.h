@@ -14,6 +14,7 @@
 
 namespace ptx {
 
+class Profile;
 class Races;
 class Machine;
 struct Cluster;
@@ -82,7 +83,8 @@ class Machine {
   uint64_t now = 0;  // warp instructions before this slice
   uint64_t elapsed() const { return now + (slice_left_ ? slice_length_ - *slice_left_ : 0); }
   Stats stats;
-  std::unique_ptr<Races> races;  // null if they are not looked for
+  std::unique_ptr<Races> races;      // null if they are not looked for
+  std::unique_ptr<Profile> profile;  // null if it is not asked for
   std::unique_ptr<Attachment> engines;
 
   // A fault to be thrown at the end, together with the races that may have led to it.

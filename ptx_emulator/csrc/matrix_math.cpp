@@ -6,60 +6,102 @@
 #include <cstring>
 
 #include "formats.h"
-#ifdef __AVX512F__
+#ifdef __AVX__
 #include <immintrin.h>
 #endif
 
 namespace ptx {
 namespace {
 
-using Float16 = float __attribute__((vector_size(64)));  // 16 lanes
+#if defined(__AVX512F__)
+constexpr int kVector = 16;
+#elif defined(__AVX__)
+constexpr int kVector = 8;
+#else
+constexpr int kVector = 4;
+#endif
+using Vector = float __attribute__((vector_size(4 * kVector)));
 
-Float16 load16(const float* p) {
-  Float16 v;
+Vector load(const void* p) {
+  Vector v;
   std::memcpy(&v, p, sizeof(v));
   return v;
 }
-void store16(float* p, Float16 v) {
+void store(void* p, Vector v) {
   std::memcpy(p, &v, sizeof(v));
 }
 // Products of the narrow types are exact in fp32, so it does not matter whether these are fused.
-Float16 multiply_add(Float16 a, Float16 b, Float16 c) {
-#ifdef __AVX512F__
-  return reinterpret_cast<Float16>(_mm512_fmadd_ps(
+Vector multiply_add(Vector a, Vector b, Vector c) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<Vector>(_mm512_fmadd_ps(
       reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b), reinterpret_cast<__m512>(c)));
+#elif defined(__FMA__)
+  return reinterpret_cast<Vector>(_mm256_fmadd_ps(
+      reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b), reinterpret_cast<__m256>(c)));
 #else
   return a * b + c;
 #endif
 }
-Float16 repeat4(const float* p) {
-#ifdef __AVX512F__
+Vector canonical_lanes(Vector v) {
+  using Bits = int32_t __attribute__((vector_size(4 * kVector)));
+  const Bits nan = Bits{} + static_cast<int32_t>(kNan32);
+  return v == v ? v : reinterpret_cast<Vector>(nan);
+}
+Vector repeat4(const float* p) {
+#if defined(__AVX512F__)
   // The form without a mask draws a false warning of g++ 12.
-  return reinterpret_cast<Float16>(_mm512_maskz_broadcast_f32x4(0xffff, _mm_loadu_ps(p)));
+  return reinterpret_cast<Vector>(_mm512_maskz_broadcast_f32x4(0xffff, _mm_loadu_ps(p)));
+#elif defined(__AVX__)
+  return reinterpret_cast<Vector>(_mm256_broadcast_ps(reinterpret_cast<const __m128*>(p)));
 #else
-  return Float16{p[0], p[1], p[2], p[3], p[0], p[1], p[2], p[3],
-                 p[0], p[1], p[2], p[3], p[0], p[1], p[2], p[3]};
+  return load(p);
 #endif
 }
 
-// c[block][row half][column parity][lane] += a * b over `blocks` blocks of eight columns. The sums
-// stay in registers, so the inner loops must be unrolled.
-template <int kBlocks>
-void accumulate(int k_total, const float* a, const float* b, float (*c)[2][2][kLanes]) {
-  Float16 sum[kBlocks * 8];  // [block][column parity][row half][half of the lanes]
-  const auto at = [&](int i) { return c[i / 8][i / 2 % 2][i / 4 % 2] + i % 2 * 16; };
-#pragma GCC unroll 16
-  for (int i = 0; i < kBlocks * 8; ++i) sum[i] = load16(at(i));
-  for (int k = 0; k < k_total; ++k) {
-    Float16 rows[4];
+// Sums of 16 rows by n columns: a row of 32 lanes for each [block of eight columns][row half]
+// [column parity], as registers hold them.
+inline int part_of(int column, int half) {  // column: 2 * block + parity
+  return column / 2 * 4 + half * 2 + column % 2;
+}
+
+// Adds a * b to kColumns columns of `from`, or to zero if that is null. The sums stay in registers,
+// so the inner loops must be unrolled.
+template <int kColumns>
+void accumulate(int k_total, const float* a, const float* b, int first_column,
+                const uint32_t* const* from, uint32_t* const* to) {
+  constexpr int kRows = 4;  // vectors of rows at a time; all 16 rows, each in four lanes, are 64
+  b += first_column * k_total * 4;
+  for (int first = 0; first < 2 * kLanes; first += kRows * kVector) {
+    Vector sum[kColumns][kRows] = {};
+    const auto at = [&](auto* const* parts, int column, int row) {
+      const int lane = first + row * kVector;
+      return parts[part_of(first_column + column, lane / kLanes)] + lane % kLanes;
+    };
+    if (from) {
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) rows[i] = load16(a + (i / 2 * k_total + k) * kLanes + i % 2 * 16);
-#pragma GCC unroll 16
-    for (int i = 0; i < kBlocks * 8; ++i)
-      sum[i] = multiply_add(rows[i % 4], repeat4(b + (i / 4 * k_total + k) * 4), sum[i]);
+      for (int j = 0; j < kColumns; ++j)
+#pragma GCC unroll 4
+        for (int i = 0; i < kRows; ++i) sum[j][i] = load(at(from, j, i));
+    }
+    for (int k = 0; k < k_total; ++k) {
+      Vector rows[kRows];
+#pragma GCC unroll 4
+      for (int i = 0; i < kRows; ++i) {
+        const int lane = first + i * kVector;
+        rows[i] = load(a + (lane / kLanes * k_total + k) * kLanes + lane % kLanes);
+      }
+#pragma GCC unroll 4
+      for (int j = 0; j < kColumns; ++j) {
+        const Vector column = repeat4(b + (j * k_total + k) * 4);
+#pragma GCC unroll 4
+        for (int i = 0; i < kRows; ++i) sum[j][i] = multiply_add(rows[i], column, sum[j][i]);
+      }
+    }
+#pragma GCC unroll 4
+    for (int j = 0; j < kColumns; ++j)
+#pragma GCC unroll 4
+      for (int i = 0; i < kRows; ++i) store(at(to, j, i), canonical_lanes(sum[j][i]));
   }
-#pragma GCC unroll 16
-  for (int i = 0; i < kBlocks * 8; ++i) store16(at(i), sum[i]);
 }
 
 int exponent_of(float x, int least) {
@@ -93,15 +135,18 @@ float coarse_sum(int k_total, const float* a, int a_step, const float* b, int le
 }
 
 void accumulate_coarse(const MatrixOp& op, const float* a, const float* b,
-                       float (*c)[2][2][kLanes]) {
+                       const uint32_t* const* from, uint32_t* const* to) {
   const int least_a = op.a == Type::e4m3 ? -6 : -14, least_b = op.b == Type::e4m3 ? -6 : -14;
-  for (int j = 0; j < op.n / 8; ++j)
-    for (int h = 0; h < 2; ++h)
-      for (int p = 0; p < 2; ++p)
-        for (int l = 0; l < kLanes; ++l)
-          c[j][h][p][l] =
-              coarse_sum(op.k, a + h * op.k * kLanes + l, kLanes,
-                         b + (j * 2 + p) * op.k * 4 + l % 4, least_a, least_b, c[j][h][p][l]);
+  for (int column = 0; column < op.n / 4; ++column)
+    for (int h = 0; h < 2; ++h) {
+      const int r = part_of(column, h);
+      for (int l = 0; l < kLanes; ++l) {
+        const float old = from ? std::bit_cast<float>(from[r][l]) : 0.0f;
+        const float sum = coarse_sum(op.k, a + h * op.k * kLanes + l, kLanes,
+                                     b + column * op.k * 4 + l % 4, least_a, least_b, old);
+        to[r][l] = std::bit_cast<uint32_t>(canonical(sum));
+      }
+    }
 }
 
 const std::array<float, 256>& table_of(Type type) {
@@ -127,51 +172,31 @@ bool is_fp8(Type t) {
   return t == Type::e4m3 || t == Type::e5m2;
 }
 
-// Register r of the accumulator's 32-bit registers: [block][row half][column parity].
-float* part(float (*c)[2][2][kLanes], int r) {
-  return c[r / 4][r / 2 % 2][r % 2];
-}
-
-void load_accumulator(const MatrixOp& op, const uint32_t* const* registers,
-                      float (*c)[2][2][kLanes]) {
-  if (!op.accumulate || op.d == Type::s32) {
-    std::memset(c, 0, op.n / 8 * sizeof(*c));
-  } else if (op.d == Type::f32) {
-    for (int r = 0; r < op.n / 2; ++r) std::memcpy(part(c, r), registers[r], 4 * kLanes);
-  } else {
-    for (int r = 0; r < op.n / 4; ++r)
-      for (int l = 0; l < kLanes; ++l) {
-        part(c, 2 * r)[l] = float_of_f16(registers[r][l] & 0xffff);
-        part(c, 2 * r + 1)[l] = float_of_f16(registers[r][l] >> 16);
-      }
-  }
-}
-
-// The sums of products are exact in fp32: at most 32 of 16 bits.
-void store_integers(const MatrixOp& op, float (*sum)[2][2][kLanes], uint32_t* const* d,
-                    const uint32_t* const* c) {
+// d = c + the sums, which are exact in fp32: at most 32 products of 16 bits.
+void add_integers(const MatrixOp& op, const uint32_t* const* sum, uint32_t* const* d,
+                  const uint32_t* const* c) {
   for (int r = 0; r < op.n / 2; ++r)
     for (int l = 0; l < kLanes; ++l) {
       const int64_t old = op.accumulate ? static_cast<int32_t>(c[r][l]) : 0;
-      int64_t value = old + static_cast<int32_t>(part(sum, r)[l]);
+      int64_t value = old + static_cast<int32_t>(std::bit_cast<float>(sum[r][l]));
       if (op.saturate) value = std::clamp<int64_t>(value, INT32_MIN, INT32_MAX);
       d[r][l] = static_cast<uint32_t>(value);
     }
 }
 
-void store_floats(const MatrixOp& op, float (*c)[2][2][kLanes], uint32_t* const* d) {
-  if (op.d == Type::f32) {
-    for (int r = 0; r < op.n / 2; ++r) {
-      const float* from = part(c, r);
-      float out[kLanes];
-      for (int l = 0; l < kLanes; ++l) out[l] = canonical(from[l]);
-      std::memcpy(d[r], out, sizeof(out));
+void unpack_halves(const MatrixOp& op, const uint32_t* const* packed, uint32_t* const* out) {
+  for (int r = 0; r < op.n / 4; ++r)
+    for (int l = 0; l < kLanes; ++l) {
+      out[2 * r][l] = std::bit_cast<uint32_t>(float_of_f16(packed[r][l] & 0xffff));
+      out[2 * r + 1][l] = std::bit_cast<uint32_t>(float_of_f16(packed[r][l] >> 16));
     }
-  } else {
-    for (int r = 0; r < op.n / 4; ++r)
-      for (int l = 0; l < kLanes; ++l)
-        d[r][l] = f16_of(part(c, 2 * r)[l]) | uint32_t{f16_of(part(c, 2 * r + 1)[l])} << 16;
-  }
+}
+
+void pack_halves(const MatrixOp& op, const uint32_t* const* in, uint32_t* const* packed) {
+  for (int r = 0; r < op.n / 4; ++r)
+    for (int l = 0; l < kLanes; ++l)
+      packed[r][l] = f16_of(std::bit_cast<float>(in[2 * r][l])) |
+                     uint32_t{f16_of(std::bit_cast<float>(in[2 * r + 1][l]))} << 16;
 }
 
 }  // namespace
@@ -223,22 +248,38 @@ void load_fragment_b(const MatrixOp& op, const uint32_t* const* registers, Opera
   }
 }
 
+// Adds a * b to registers of fp32, or to zero if there are none; `to` may be `from`.
+static void accumulate(const MatrixOp& op, const OperandA& a, const OperandB& b,
+                       const uint32_t* const* from, uint32_t* const* to) {
+  if (op.coarse_fp8 && is_fp8(op.a)) return accumulate_coarse(op, a.values, b.values, from, to);
+  // As many columns as the machine has registers for the sums.
+  constexpr int kWide = kVector == 16 ? 4 : 2;
+  const int columns = op.n / 4;
+  int column = 0;
+  for (; column + kWide <= columns; column += kWide)
+    accumulate<kWide>(op.k, a.values, b.values, column, from, to);
+  if (column < columns) accumulate<2>(op.k, a.values, b.values, column, from, to);
+}
+
 void multiply(const MatrixOp& op, const OperandA& a, const OperandB& b, uint32_t* const* d,
               const uint32_t* const* c) {
-  alignas(64) float sum[kMaxN / 8][2][2][kLanes];
-  load_accumulator(op, c, sum);
-  if (op.coarse_fp8 && is_fp8(op.a)) {
-    accumulate_coarse(op, a.values, b.values, sum);
-  } else {
-    const int blocks = op.n / 8;
-    int j = 0;
-    for (; j + 2 <= blocks; j += 2) accumulate<2>(op.k, a.values, b.values + j * 8 * op.k, sum + j);
-    if (j < blocks) accumulate<1>(op.k, a.values, b.values + j * 8 * op.k, sum + j);
+  if (op.d == Type::f32 && (d == c || !op.accumulate))
+    return accumulate(op, a, b, op.accumulate ? c : nullptr, d);
+  // The registers of d may be those of c in another order.
+  alignas(64) uint32_t values[kMaxN / 2][kLanes];
+  uint32_t* sum[kMaxN / 2];
+  for (int r = 0; r < op.n / 2; ++r) sum[r] = values[r];
+  if (op.d == Type::s32) {
+    accumulate(op, a, b, nullptr, sum);
+    return add_integers(op, sum, d, c);
   }
-  if (op.d == Type::s32)
-    store_integers(op, sum, d, c);
-  else
-    store_floats(op, sum, d);
+  if (op.d == Type::f32) {
+    for (int r = 0; r < op.n / 2; ++r) std::memcpy(sum[r], c[r], sizeof(values[r]));
+    return accumulate(op, a, b, sum, d);
+  }
+  if (op.accumulate) unpack_halves(op, c, sum);
+  accumulate(op, a, b, op.accumulate ? sum : nullptr, sum);
+  pack_halves(op, sum, d);
 }
 
 void multiply_f64(double* const* d, const double* a, const double* b, const double* const* c) {

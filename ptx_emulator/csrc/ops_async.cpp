@@ -64,6 +64,7 @@ Flow copy(Warp& w, const Instr& in, Mask mask) {
     if (bytes) transfer->add(w, l, at, source, bytes);
     if (bytes < size) transfer->add(w, l, at + bytes, 0, size - bytes);
   });
+  if (w.profile) transfer->note_bytes(w);
   const auto ops = engines_of(w).copies.issue(mask);
   if (w.clock) {
     AsyncOperation op = operation_of(w, mask);

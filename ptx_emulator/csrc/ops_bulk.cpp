@@ -1,4 +1,6 @@
 // cp.async.bulk and cp.reduce.async.bulk without tensors, and bulk groups.
+#include <utility>
+
 #include "bulk.h"
 
 namespace ptx {
@@ -32,8 +34,11 @@ Flow copy(Warp& w, const Instr& in, Mask mask) {
     if (!(in.small & kToBarrier)) return issue_to_group(w, l, transfer_to(target));
     const uint16_t ctas =
         in.small & kMulticast ? w.in<uint16_t>(refs[kSizeAt + 1])[l] : uint16_t{0};
+    bool again = false;
     for_each_destination(w, l, ctas, target, signal, [&](uint64_t address, uint64_t signal_there) {
-      issue_to_barrier(w, l, kBulkName, transfer_to(address), signal_there, size[l]);
+      auto transfer = transfer_to(address);
+      transfer->again = std::exchange(again, true);
+      issue_to_barrier(w, l, kBulkName, std::move(transfer), signal_there, size[l]);
     });
   });
   return Flow::next;
@@ -129,6 +134,7 @@ void issue_to_group(Warp& w, int lane, std::shared_ptr<Transfer> transfer) {
   WarpEngines& engines = engines_of(w);
   const auto op = engines.bulk.issue(Mask{1} << lane).front();
   op->pc = w.pc;
+  if (w.profile) transfer->note_bytes(w);
   if (w.clock) {
     AsyncOperation access = operation_of(w, Mask{1} << lane);
     access.time = op->time;

@@ -1,6 +1,7 @@
 // cp.async.bulk.tensor and its kin, and the tensormap instructions.
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "bulk.h"
 
@@ -61,8 +62,10 @@ Flow copy(Warp& w, const Instr& in, Mask mask) {
     if (in.small & kLoads) {
       const uint16_t ctas =
           in.small & kMulticast ? w.in<uint16_t>(refs[kCoordinatesAt + rank])[l] : uint16_t{0};
+      bool again = false;
       for_each_destination(w, l, ctas, shared, barrier_at(l), [&](uint64_t to, uint64_t signal) {
         auto transfer = std::make_shared<Transfer>();
+        transfer->again = std::exchange(again, true);
         transfer->fill = map.fill();
         transfer->on_load = map.on_load();
         for_each_run(map, at, to,

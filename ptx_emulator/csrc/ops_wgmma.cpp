@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "async_copy.h"
+#include "profile.h"
 #include "wgmma_state.h"
 
 namespace ptx {
@@ -96,13 +97,11 @@ const Published& common_knowledge(Cta& cta, int first_warp, Warpgroup& group) {
 void note_reads(Cta& cta, const WgmmaOp& op) {
   const Block& shared = cta.shared;
   Races& races = *cta.warps[0]->machine->races;
-  const auto read = [&](const AsyncOperation& by, const uint8_t* chunk, Mask warps) {
-    races.access(by, shared, shared.begin + (chunk - shared.data), 16, false, false, warps);
-  };
-  for (const uint8_t* chunk : op.chunks_b) read(op.by_all, chunk, 15);
+  races.read_chunks(op.by_all, shared, op.chunks_b.data(), op.chunks_b.size(), 15);
   const size_t per_warp = op.chunks_a.size() / kWarps;
-  for (size_t i = 0; i < op.chunks_a.size(); ++i)
-    read(op.by_warp[i / per_warp], op.chunks_a[i], Mask{1} << (i / per_warp));
+  for (int i = 0; i < kWarps; ++i)
+    races.read_chunks(op.by_warp[i], shared, op.chunks_a.data() + i * per_warp, per_warp,
+                      Mask{1} << i);
 }
 
 void run_front(Cta& cta, int first_warp, Warpgroup& group) {
@@ -175,6 +174,10 @@ Flow multiply_async(Warp& w, const Instr& in, Mask mask) {
     for (int r = 0; r < in.count; ++r) check_register(w, s, refs[r], r < d_count, shape);
   }
   for (int r = 0; r < in.count; ++r) hold_register(w, s, refs[r], r < d_count, shape);
+
+  // A warp's share: 16 rows of A, and a quarter of B.
+  if (w.profile)
+    w.profile->read_operands(w, (in.a != kNoRef ? 16 * 32 : 0) + next.op.n * 32 / kWarps);
 
   Warpgroup& group = warpgroup_of(w);
   const uint64_t place = s.issued++ - group.completed;

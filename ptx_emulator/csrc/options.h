@@ -2,9 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 namespace ptx {
+
+class Profile;
 
 enum class Mode : uint8_t {
   eager,   // asynchronous operations take effect when they are issued
@@ -19,6 +22,7 @@ struct LaunchOptions {
   Mode mode = Mode::eager;
   bool races = true;
   bool coarse_fp8 = false;  // wgmma of fp8 sums as coarsely as Hopper does
+  bool profile = false;     // what is accessed in memory, too; instructions are always counted
 };
 
 struct Stats {
@@ -26,6 +30,8 @@ struct Stats {
   uint64_t max_resident = 0;  // clusters at once
   // Executions of each instruction by the warps of the same index in their CTAs.
   std::vector<std::vector<uint64_t>> counts;
+  std::vector<std::vector<uint64_t>> skipped;  // of them: with no lane
+  std::shared_ptr<Profile> profile;            // null if it was not asked for
 };
 
 }  // namespace ptx

@@ -6,6 +6,7 @@
 #include "decoder.h"
 #include "machine.h"
 #include "parser.h"
+#include "profile.h"
 
 namespace ptx_emulator {
 namespace {
@@ -109,6 +110,7 @@ Stats Module::launch(const Kernel& kernel, const LaunchOptions& options,
   global.finish(options.races);
   ptx::Machine machine(program, k, options, global, block_of(k, arguments));
   machine.run();
+  machine.stats.profile = std::move(machine.profile);
   return std::move(machine.stats);
 }
 

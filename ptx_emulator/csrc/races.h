@@ -61,6 +61,9 @@ class Races {
   // for if waiting concerns each by itself. Reductions do not race with each other.
   void access(const AsyncOperation& op, const Block& block, uint64_t address, uint64_t bytes,
               bool write, bool reduction = false, Mask lanes = 0);
+  // Reads of aligned chunks of 16 bytes through the async proxy.
+  void read_chunks(const AsyncOperation& op, const Block& block, const uint8_t* const* chunks,
+                   size_t count, Mask lanes);
   void access(Warp& w, const Block& block, const Access& a, const Manner& manner);
 
  private:
@@ -77,12 +80,19 @@ class Races {
     std::vector<Mechanism> mechanisms;
     Locations locations;  // in shared memory
   };
+  // What an operation knows of the agent that it met last: it mostly meets the same one next.
+  struct Met {
+    Agent agent = ~Agent{0};
+    Known seen, proxied;
+    bool generic = false;  // its writes are through the generic proxy
+  };
   // Who judges what came before: a warp, or an operation.
   struct Judge {
     const WarpClock* clock;
     const AsyncOperation* op;
     bool of_async_proxy;
     bool is_atomic = false;
+    mutable Met met;
   };
   struct Conflict {
     Entry earlier, later;
@@ -92,14 +102,14 @@ class Races {
 
   // Whether the cell has a location that others synchronise with.
   bool touch(const Judge& judge, const Block& block, uint64_t address, const Entry& entry);
+  bool read_again(const Judge& judge, Cell& cell, const Entry& read) const;
   void review(const Judge& judge, const Block& block, uint64_t address, Entry& earlier,
               Entry& later);
   void review_more(const Judge& judge, const Block& block, uint64_t address, Cell& cell,
                    Entry& entry);
   void replace_read(const Judge& judge, Entry& earlier, Entry& later) const;
   bool ordered(const Judge& judge, const Entry& earlier, const Entry& later) const;
-  bool ordered_for_operation(const AsyncOperation& op, const Entry& earlier,
-                             const Entry& later) const;
+  bool ordered_for_operation(const Judge& judge, const Entry& earlier, const Entry& later) const;
   bool ordered_for_lanes(const WarpClock& c, const Entry& earlier, const Entry& later) const;
   bool lane_by_lane(const WarpClock& c, const Entry& earlier, const Entry& later) const;
   bool needs_proxy_fence(const Judge& judge, const Entry& earlier) const;
@@ -118,6 +128,8 @@ class Races {
   std::string describe(const Entry& e, Mask lanes) const;
   const Mechanism& mechanism(Agent agent) const;
   Proxy proxy_of(Agent agent) const;
+  Judge judge_of(const AsyncOperation& op) const;
+  const Met& meet(const Judge& judge, Agent agent) const;
   uint32_t rank_of(Agent agent) const;
   bool is_warp(Agent agent) const { return local_of(agent) < warps_per_cluster_; }
 

@@ -82,6 +82,8 @@ void Machine::start_warp(Warp& w, Cta& cta, int index) {
   std::memset(w.base[0], 0xff, w.register_bytes);
   w.base[1] = const_cast<uint8_t*>(program.constant_base());
   w.counts = stats.counts[index].data();
+  w.skipped = stats.skipped[index].data();
+  w.profile = profile.get();
   const uint32_t first = static_cast<uint32_t>(index) * kLanes;
   const uint32_t lanes = std::min<uint32_t>(kLanes, cta.threads - first);
   w.existing = lanes == kLanes ? kAllLanes : (Mask{1} << lanes) - 1;

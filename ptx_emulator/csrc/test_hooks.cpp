@@ -4,6 +4,7 @@
 
 #include "matrix_moves.h"
 #include "tensor_map.h"
+#include "wavefronts.h"
 #include "wgmma_layout.h"
 
 using namespace ptx;
@@ -33,6 +34,13 @@ MatrixOp make_op(const int32_t* f) {
 }  // namespace
 
 extern "C" {
+
+void ptx_test_wavefronts(const uint64_t* addresses, uint32_t mask, uint32_t bytes, int atomic,
+                         uint32_t* needed, uint32_t* ideal) {
+  const Wavefronts found = wavefronts(addresses, mask, bytes, atomic);
+  *needed = found.needed;
+  *ideal = found.ideal;
+}
 
 int ptx_test_type(const char* name) {
   return static_cast<int>(parse_type(name).value_or(Type::none));

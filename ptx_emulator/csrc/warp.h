@@ -12,6 +12,7 @@ namespace ptx {
 struct Block;
 struct Cta;
 class Machine;
+class Profile;
 struct WarpClock;
 
 // What another module keeps with a warp, a CTA or a machine.
@@ -106,10 +107,12 @@ struct Warp {
   Mask alive = 0;
   Mask existing = 0;  // alive at the start
   uint8_t* base[2] = {nullptr, nullptr};
-  uint64_t* counts = nullptr;  // executions of each instruction
+  uint64_t* counts = nullptr;   // executions of each instruction
+  uint64_t* skipped = nullptr;  // those of them for which the guard of all lanes was false
   Cta* cta = nullptr;
   Machine* machine = nullptr;
   WarpClock* clock = nullptr;  // null if races are not looked for
+  Profile* profile = nullptr;  // null if it is not asked for
   std::vector<Group> groups;
   int index = 0;  // in the CTA
   bool queued = false;

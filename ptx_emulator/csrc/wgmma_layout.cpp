@@ -1,5 +1,7 @@
 #include "wgmma_layout.h"
 
+#include <cstring>
+
 namespace ptx {
 
 MatrixDescriptor::MatrixDescriptor(uint64_t bits) {
@@ -48,17 +50,17 @@ namespace {
 template <bool kMnMajor, class Set>
 void decode_chunks(Type type, int k_total, int rows, bool negate, const uint8_t* const* chunks,
                    Set set) {
-  const int each = 16 / bytes_of(type);
-  alignas(64) float values[8][kMaxK];  // [row][k], or [row block's k][row]
+  constexpr int kChunks = 16, kBytes = 16;  // of a block
   for (int block = 0; block < rows / 8; ++block) {
-    for (int c = 0; c < 16; ++c)
-      decode_elements(type, chunks[16 * block + c], each,
-                      kMnMajor ? &values[0][0] + 8 * c : values[c / 2] + c % 2 * each);
-    if (negate)
-      for (float& v : reinterpret_cast<float (&)[8 * kMaxK]>(values)) v = -v;
+    uint8_t bytes[kChunks * kBytes];
+    for (int c = 0; c < kChunks; ++c)
+      std::memcpy(bytes + c * kBytes, chunks[kChunks * block + c], kBytes);
+    alignas(64) float values[8 * kMaxK];  // [row][k] or [k][row]
+    decode_elements(type, bytes, 8 * k_total, values);
+    for (int i = 0; negate && i < 8 * k_total; ++i) values[i] = -values[i];
     for (int k = 0; k < k_total; ++k)
       for (int row = 0; row < 8; ++row)
-        set(8 * block + row, k, kMnMajor ? (&values[0][0])[8 * k + row] : values[row][k]);
+        set(8 * block + row, k, values[kMnMajor ? 8 * k + row : row * k_total + k]);
   }
 }
 

@@ -53,13 +53,12 @@ class Observer:
 
     def launch(self, kernel, grid, block, args, **options):
         self.arguments.append(args)
-        launch = self.module.launch(kernel, grid, block, args, **options)
+        launch = self.module.launch(kernel, grid, block, args, profile=True, **options)
         for array in map(self._array, args):
             if array is not None:
                 self.seen.update(array.contiguous().view(torch.uint8).numpy().tobytes())
         self.seen.update(json.dumps(launch.stats).encode())
-        for counts in launch.profile["counts"]:
-            self.seen.update(counts.tobytes())
+        self.seen.update(json.dumps(launch.profile.as_dict()).encode())
         return launch
 
     def addresses(self):

@@ -1,5 +1,6 @@
 """python -m ptx_emulator: what it prints, and its exit status."""
 
+import json
 import os
 import re
 import shlex
@@ -228,6 +229,28 @@ def test_errors_of_a_launch_file(folder, capsys, launch, message):
     (folder / "imports.py").write_text("import a_module_that_is_not_there")
     status, _, err = command(capsys, "run", "scale.ptx", "--launch", launch)
     assert status == 2 and message in err and "Traceback" not in err
+
+
+# -- profile
+
+
+def test_profile_reports(folder, capsys):
+    status, out, _ = command(capsys, "profile", "scale.ptx", *SCALE_ARGS)
+    assert status == 0 and "scale" in out
+    status, out, _ = command(capsys, "profile", "scale.ptx", *SCALE_ARGS, "--json")
+    assert status == 0
+    made = json.loads(out)
+    assert made["launch"]["kernel"] == "scale"
+    assert made["memory"]["global"]["all"]["read_bytes"] == 64 * 4
+
+
+def test_profile_needs_a_launch_that_goes_well_and_is_returned(folder, capsys):
+    words = ["--block", "64", "--arg", "u32[64]=arange", "--arg", "u32[64]=empty"]
+    status, out, _ = command(capsys, "profile", "racy.ptx", *words)
+    assert status == 1 and out.startswith("Race: racy:")
+    (folder / "own.py").write_text(LAUNCH.replace("return launch", "return None"))
+    status, _, err = command(capsys, "profile", "scale.ptx", "--launch", "own.py")
+    assert status == 2 and "has to return what module.launch gave" in err
 
 
 # -- flags; test_cpp.py uses them

@@ -15,6 +15,7 @@ namespace {
 
 constexpr int kMaxVectors = kLanes == 16 ? 4 : 2;
 constexpr int kAccumulators = kLanes == 16 ? 24 : 12;
+constexpr int kPanel = kMaxVectors * kLanes;
 
 struct Fp32 {
   static constexpr int kDimsPerWord = 1;
@@ -221,25 +222,26 @@ void combine(const uint32_t* p, int heads, int lanes, const uint32_t* const* val
   });
 }
 
-struct ScoreHeads {
+// One panel of the heads; see Arithmetic::score.
+struct ScorePanel {
   const uint32_t* q;     // [words, lanes]
   const float* weights;  // [lanes]
   int heads, lanes, words;
+  bool first, last;  // of the panels
 };
 
-// part[i] += sum over the heads of vectors [first, first + V) of weight * relu(q . key i)
+// part[i] += sum over the panel's heads of weight * relu(q . key i)
 template <class Unit, int M, int V>
-inline __attribute__((always_inline)) void score_vectors(const uint32_t* keys, const ScoreHeads& h,
-                                                         int first, VecF (&part)[M]) {
+inline __attribute__((always_inline)) void score_panel(const uint32_t* keys, const ScorePanel& p,
+                                                       VecF (&part)[M]) {
   VecF acc[M][V] = {};
-  const EvenColumns q{h.q + first * kLanes, h.lanes};
-  accumulate<Unit, M, V>(acc, EvenRows<M>(keys, h.words, 1), q, h.words);
+  accumulate<Unit, M, V>(acc, EvenRows<M>(keys, p.words, 1), EvenColumns{p.q, p.lanes}, p.words);
   // Lanes past the last head are zero, whatever their dot product is (0 * inf is NaN).
   VecI last{};
-  for (int l = 0; l < kLanes; ++l) last[l] = (first + V - 1) * kLanes + l < h.heads ? -1 : 0;
+  for (int l = 0; l < kLanes; ++l) last[l] = (V - 1) * kLanes + l < p.heads ? -1 : 0;
 #pragma GCC unroll 4
   for (int v = 0; v < V; ++v) {
-    const VecF w = load(h.weights + (first + v) * kLanes);
+    const VecF w = load(p.weights + v * kLanes);
 #pragma GCC unroll 24
     for (int i = 0; i < M; ++i) {
       VecF dots = relu(acc[i][v]);
@@ -249,46 +251,54 @@ inline __attribute__((always_inline)) void score_vectors(const uint32_t* keys, c
   }
 }
 
+// parts: of each key, what the panels so far sum to; [num_keys, kLanes].
 template <class Unit, int M, int V>
-void score_keys(const uint32_t* keys, int num_keys, const ScoreHeads& h, const float* scales,
-                float* out) {
-  for (; num_keys >= M; num_keys -= M, keys += M * h.words, scales += M, out += M) {
+void score_keys(const uint32_t* keys, int num_keys, const ScorePanel& p, float* parts,
+                const float* scales, float* out) {
+  for (; num_keys >= M; num_keys -= M, keys += M * p.words, scales += M, out += M) {
     VecF part[M] = {};
-    int first = 0;
-    const int vectors = h.lanes / kLanes;
-    for (; vectors - first >= V; first += V) score_vectors<Unit, M, V>(keys, h, first, part);
-    if constexpr (V == 4) {
-      if (vectors - first >= 2) {
-        score_vectors<Unit, M, 2>(keys, h, first, part);
-        first += 2;
-      }
+    if (!p.first) {
+#pragma GCC unroll 24
+      for (int i = 0; i < M; ++i) part[i] = load(parts + i * kLanes);
     }
-    if constexpr (V > 1) {
-      if (vectors > first) score_vectors<Unit, M, 1>(keys, h, first, part);
-    }
+    score_panel<Unit, M, V>(keys, p, part);
+    if (p.last) {
 #pragma GCC unroll 6
-    for (int i = 0; i < M; i += 4) {
-      const auto at = [&](int j) { return part[j < M ? j : M - 1]; };
-      const Vec4 sums = lane_sums(at(i), at(i + 1), at(i + 2), at(i + 3));
-      for (int j = 0; j < 4 && i + j < M; ++j) out[i + j] = scales[i + j] * sums[j];
+      for (int i = 0; i < M; i += 4) {
+        const auto at = [&](int j) { return part[j < M ? j : M - 1]; };
+        const Vec4 sums = lane_sums(at(i), at(i + 1), at(i + 2), at(i + 3));
+        for (int j = 0; j < 4 && i + j < M; ++j) out[i + j] = scales[i + j] * sums[j];
+      }
+    } else {
+#pragma GCC unroll 24
+      for (int i = 0; i < M; ++i) store(parts + i * kLanes, part[i]);
     }
+    parts += M * kLanes;
   }
   if constexpr (M > 1) {
-    if (num_keys > 0) score_keys<Unit, smaller(M), V>(keys, num_keys, h, scales, out);
+    if (num_keys > 0) score_keys<Unit, smaller(M), V>(keys, num_keys, p, parts, scales, out);
   }
 }
 
+// A panel of the heads after the other, so that it stays in the L1 cache while all keys pass by.
 template <class Unit>
 void score(const uint32_t* keys, int num_keys, const uint32_t* q, int heads, int words,
            const float* weights, const float* scales, float* out) {
-  const int vectors = (heads + kLanes - 1) / kLanes;
-  const ScoreHeads h{q, weights, heads, vectors * kLanes, words};
-  if (kMaxVectors == 4 && vectors > 2) {
-    score_keys<Unit, kAccumulators / kMaxVectors, kMaxVectors>(keys, num_keys, h, scales, out);
-  } else if (vectors > 1) {
-    score_keys<Unit, kAccumulators / 2, 2>(keys, num_keys, h, scales, out);
-  } else {
-    score_keys<Unit, kAccumulators, 1>(keys, num_keys, h, scales, out);
+  float parts[kMaxScoreKeys * kLanes];
+  for (int first = 0; first < heads; first += kPanel, q += int64_t{kPanel} * words) {
+    const int here = heads - first < kPanel ? heads - first : kPanel;
+    const int vectors = (here + kLanes - 1) / kLanes;
+    const ScorePanel p{q,          weights + first,      here, vectors * kLanes, words,
+                       first == 0, first + here == heads};
+    const auto run = [&](auto v) {
+      constexpr int V = decltype(v)::value;
+      score_keys<Unit, kAccumulators / V, V>(keys, num_keys, p, parts, scales, out);
+    };
+    if (vectors == 1) run(Int<1>{});
+    if (vectors == 2) run(Int<2>{});
+    if constexpr (kMaxVectors == 4) {
+      if (vectors == 4) run(Int<4>{});
+    }
   }
 }
 

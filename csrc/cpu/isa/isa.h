@@ -14,6 +14,8 @@ namespace dsa::cpu {
 // padded to.
 constexpr int kMaxLanes = 16;
 
+constexpr int kMaxScoreKeys = 96;  // of a call of Arithmetic::score
+
 // How products are formed. Operands are matrices of 32-bit words: a float each (fp32), or two
 // bfloat16 of neighbouring dims (bf16), whose product pairs are summed in fp32.
 struct Arithmetic {
@@ -30,7 +32,8 @@ struct Arithmetic {
                   float* out, int dims, bool accumulate);
 
   // out[i] = scales[i] * sum over h < heads of weights[h] * relu(q[:, h] . keys[i, :]), with
-  // relu(NaN) = NaN. q: [words, lanes] with heads padded to whole vectors, as are weights.
+  // relu(NaN) = NaN, for up to kMaxScoreKeys keys. q: a panel [words, n] for each Isa::panel heads,
+  // the last one's heads padded to 1, 2 or 4 whole vectors, as are weights.
   void (*score)(const uint32_t* keys, int num_keys, const uint32_t* q, int heads, int words,
                 const float* weights, const float* scales, float* out);
 
@@ -101,6 +104,7 @@ struct QuantizeRows {
 struct Isa {
   const char* name;
   int lanes;  // floats in a vector
+  int panel;  // heads that score takes side by side
 
   Arithmetic fp32;
   const Arithmetic* bf16;  // null without bf16 dot products

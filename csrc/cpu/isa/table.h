@@ -28,6 +28,7 @@ constexpr const Arithmetic* kBf16OrNull = nullptr;
 constexpr Isa make_table(const char* name) {
   return {name,
           kLanes,
+          kPanel,
           {1, dots<Fp32>, combine<Fp32>, score<Fp32>, load_fp8_fp32, load_bf16_fp32,
            dequantize_fp32, nullptr, softmax<Fp32>},
           kBf16OrNull,
