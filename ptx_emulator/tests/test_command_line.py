@@ -342,3 +342,6 @@ def test_tensor_maps_reach_the_kernel(folder, capsys):
     assert command(capsys, "run", *words)[0] == 0
     sums = formats.decode(np.load("a.npy"), "bf16").astype(np.float64).sum(1)
     np.testing.assert_allclose(np.load("c.npy"), np.repeat(sums[:, None], 64, 1), atol=1e-4)
+    words = [word.replace("=normal;", "=empty;") for word in words]
+    status, out, _ = command(capsys, "run", *words)
+    assert status == 1 and re.match(r"MemoryFault: .*argument 0 \+ 0 that nobody has written", out)
