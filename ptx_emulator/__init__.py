@@ -1,16 +1,20 @@
 """Runs PTX on a CPU and reports its races; see docs/design.md."""
 
 from ._errors import Deadlock, EmulatorError, LimitError, MemoryFault, Race, Unsupported
-from .module import Launch, Module, Uninitialized
+from ._kernels import Kernel, Parameter
+from ._memory import Uninitialized
+from .module import Launch, Module
 from .tensor_map import TensorMap
 
 __all__ = [
     "Deadlock",
     "EmulatorError",
+    "Kernel",
     "Launch",
     "LimitError",
     "MemoryFault",
     "Module",
+    "Parameter",
     "Race",
     "TensorMap",
     "Uninitialized",

@@ -23,7 +23,7 @@ def cache_directory() -> Path:
     return Path(__file__).parent.parent / "build" / "ptx_emulator"
 
 
-def _compiler() -> str:
+def find_compiler() -> str:
     name = os.environ.get("CXX", "g++")
     path = shutil.which(name)
     if path is None:
@@ -44,7 +44,7 @@ def _flags(compiler: str) -> list[str]:
 
 def library() -> Path:
     """The path of the shared library, built if need be."""
-    compiler = _compiler()
+    compiler = find_compiler()
     flags, machine = _flags(compiler)
     objects = {}
     for source in sorted(SOURCES.glob("*.cpp")):

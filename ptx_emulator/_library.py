@@ -27,7 +27,6 @@ class LaunchStruct(Structure):
         ("mode", c_int32),
         ("races", c_int32),
         ("params", c_char_p),
-        ("param_bytes", c_uint64),
         ("regions", POINTER(Region)),
         ("region_count", c_uint64),
         ("coarse_fp8", c_int32),
@@ -48,6 +47,21 @@ class InstructionStruct(Structure):
     )
 
 
+class KernelStruct(Structure):
+    _fields_ = (
+        ("name", c_char_p),
+        ("line", c_int32),
+        ("required_block", c_uint32 * 3),
+        ("required_cluster", c_uint32 * 3),
+        ("max_threads", c_uint32),
+        ("max_registers", c_uint32),
+        ("min_ctas", c_uint32),
+        ("static_shared", c_uint64),
+        ("local_bytes", c_uint64),
+        ("param_count", c_uint64),
+    )
+
+
 _SIGNATURES = {
     "ptx_module_load": (c_void_p, [c_char_p, c_uint64, c_char_p, c_uint64]),
     "ptx_module_free": (None, [c_void_p]),
@@ -57,13 +71,12 @@ _SIGNATURES = {
         [c_void_p, c_uint64, POINTER(c_char_p), POINTER(c_char_p)],
     ),
     "ptx_kernel_count": (c_uint64, [c_void_p]),
-    "ptx_kernel_name": (c_char_p, [c_void_p, c_uint64]),
-    "ptx_param_count": (c_uint64, [c_void_p, c_uint64]),
+    "ptx_target": (c_char_p, [c_void_p]),
+    "ptx_kernel": (None, [c_void_p, c_uint64, POINTER(KernelStruct)]),
     "ptx_param": (
         None,
-        [c_void_p, c_uint64, c_uint64, POINTER(c_uint64), POINTER(c_uint64)],
+        [c_void_p, c_uint64, c_uint64, POINTER(c_char_p), POINTER(c_uint64), POINTER(c_uint64)],
     ),
-    "ptx_kernel_cluster": (None, [c_void_p, c_uint64, POINTER(c_uint32)]),
     "ptx_variable": (c_uint64, [c_void_p, c_char_p, POINTER(c_uint64)]),
     "ptx_encode_tensor_map": (c_int32, [c_void_p, c_char_p, c_char_p, c_uint64]),
     "ptx_launch": (c_void_p, [c_void_p, c_uint64, POINTER(LaunchStruct)]),
@@ -77,7 +90,6 @@ _SIGNATURES = {
     "ptx_instruction_count": (c_uint64, [c_void_p]),
     "ptx_instruction": (None, [c_void_p, c_uint64, POINTER(InstructionStruct)]),
     "ptx_branch_table": (c_uint64, [c_void_p, c_uint64, POINTER(POINTER(c_uint32))]),
-    "ptx_target": (c_char_p, [c_void_p]),
 }
 
 

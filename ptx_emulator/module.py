@@ -13,20 +13,15 @@ import numpy as np
 
 from . import _library
 from ._counts import Counts, read_counts, read_unique
-from ._errors import BY_KIND, EmulatorError, Unsupported
+from ._errors import BY_KIND, EmulatorError
 from ._instructions import Instruction, read_instructions
+from ._kernels import Kernel, read_kernels
 from ._loops import Loop, find_loops
+from ._memory import Uninitialized, address_of, is_array, region_of
 from .profile import Profile
 from .tensor_map import TensorMap
 
 _MODES = {"eager": 0, "random": 1, "late": 2}
-
-
-@dataclasses.dataclass(frozen=True)
-class Uninitialized:
-    """An argument whose array holds nothing yet: what no kernel wrote must not be read."""
-
-    array: object
 
 
 @dataclasses.dataclass
@@ -50,13 +45,10 @@ class Module:
         self._handle = self._lib.ptx_module_load(data, len(data), error, len(error))
         if not self._handle:
             raise EmulatorError(f"this is no PTX: {error.value.decode()}")
-        self.kernels = {
-            self._lib.ptx_kernel_name(self._handle, i).decode(): i
-            for i in range(self._lib.ptx_kernel_count(self._handle))
-        }
+        self.target = self._lib.ptx_target(self._handle).decode()
+        self.kernels = read_kernels(self._lib, self._handle)
         self.unsupported = self._read_unsupported()
         self._instructions = self._lib.ptx_instruction_count(self._handle)
-        self._target = self._lib.ptx_target(self._handle).decode()
 
     def __del__(self):
         if getattr(self, "_handle", None):
@@ -81,18 +73,15 @@ class Module:
         """Runs a kernel to its end. `memory` names further arrays that it reaches through pointers
         in structs; `shared` is the dynamic shared memory in bytes; `coarse_fp8` makes wgmma sum fp8
         as coarsely as Hopper does; `profile` counts what is done to memory, too."""
-        if self.unsupported:
-            lines = [f"  line {n}: {text}: {why}" for n, text, why in self.unsupported]
-            raise Unsupported("the module uses what is not modelled:\n" + "\n".join(lines))
-        index = self._kernel(kernel)
+        found = self.kernel(kernel)
         regions: list[_library.Region] = []
-        params = self._parameters(index, kernel, args, regions)
+        params = _parameters(found, args, regions)
         for i, array in enumerate(memory):
-            regions.append(_region(array, f"memory[{i}]"))
+            regions.append(region_of(array, f"memory[{i}]"))
         if cluster is None:
-            required = (ctypes.c_uint32 * 3)()
-            self._lib.ptx_kernel_cluster(self._handle, index, required)
-            cluster = tuple(required) if required[0] else 1
+            cluster = found.required_cluster or 1
+        if mode not in _MODES:
+            raise ValueError(f"mode must be one of {', '.join(_MODES)}; got {mode!r}")
         options = _library.LaunchStruct(
             _triple(grid),
             _triple(block),
@@ -101,14 +90,13 @@ class Module:
             seed,
             _MODES[mode],
             races,
-            bytes(params),
-            len(params),
+            params,
             (_library.Region * len(regions))(*regions),
             len(regions),
             coarse_fp8,
             profile,
         )
-        outcome = self._lib.ptx_launch(self._handle, index, ctypes.byref(options))
+        outcome = self._lib.ptx_launch(self._handle, found.index, ctypes.byref(options))
         try:
             kind = self._lib.ptx_outcome_kind(outcome)
             if kind >= 0:
@@ -116,7 +104,7 @@ class Module:
                 raise BY_KIND.get(kind, EmulatorError)(text)
             shape = {
                 "kernel": kernel,
-                "target": self._target,
+                "target": self.target,
                 "grid": list(options.grid),
                 "block": list(options.block),
                 "cluster": list(options.cluster),
@@ -137,26 +125,14 @@ class Module:
         raw.module = self
         return np.frombuffer(raw, np.uint8)
 
-    def _kernel(self, name: str) -> int:
+    def kernel(self, name: str) -> Kernel:
+        """The kernel of that name; one of C++ may be named without its mangling."""
         if name in self.kernels:
             return self.kernels[name]
-        # A kernel of C++ may be named without its mangling.
         found = [k for k in self.kernels if f"{len(name)}{name}" in k]
         if len(found) != 1:
             raise KeyError(f"no kernel {name}; there are {', '.join(self.kernels)}")
         return self.kernels[found[0]]
-
-    def _parameters(self, index: int, kernel: str, args: Sequence, regions: list) -> bytearray:
-        count = self._lib.ptx_param_count(self._handle, index)
-        if len(args) != count:
-            raise TypeError(f"{kernel} takes {count} arguments, got {len(args)}")
-        params = bytearray()
-        for i, arg in enumerate(args):
-            offset, size = ctypes.c_uint64(), ctypes.c_uint64()
-            self._lib.ptx_param(self._handle, index, i, ctypes.byref(offset), ctypes.byref(size))
-            params.extend(bytes(offset.value - len(params)))
-            params.extend(_encode(arg, size.value, f"argument {i}", regions))
-        return params
 
     def _read_unsupported(self) -> list[tuple[int, str, str]]:
         found = []
@@ -189,38 +165,28 @@ def _triple(value: int | Sequence[int]):
     return (ctypes.c_uint32 * 3)(*values, *[1] * (3 - len(values)))
 
 
-def _region(array, name: str) -> _library.Region:
-    written = not isinstance(array, Uninitialized)
-    if not written:
-        array = array.array
-    if hasattr(array, "data_ptr"):  # a torch tensor
-        if array.device.type != "cpu":
-            raise TypeError(f"{name}: a CPU tensor is expected")
-        item = array.element_size()
-        strides = [s * item for s in array.stride()]
-        begin, shape = array.data_ptr(), tuple(array.shape)
-    else:
-        item, strides, shape = array.itemsize, array.strides, array.shape
-        begin = array.ctypes.data
-    if 0 in shape:
-        return _library.Region(begin, 0, name.encode(), 0, written)
-    low = sum(min(0, (n - 1) * s) for n, s in zip(shape, strides, strict=True))
-    high = sum(max(0, (n - 1) * s) for n, s in zip(shape, strides, strict=True)) + item
-    read_only = isinstance(array, np.ndarray) and not array.flags.writeable
-    return _library.Region(begin + low, high - low, name.encode(), read_only, written)
+def _parameters(kernel: Kernel, args: Sequence, regions: list) -> bytes:
+    if len(args) != len(kernel.parameters):
+        raise TypeError(
+            f"{kernel.signature} takes {len(kernel.parameters)} arguments, got {len(args)}"
+        )
+    block = bytearray()
+    for i, (parameter, arg) in enumerate(zip(kernel.parameters, args, strict=True)):
+        block.extend(bytes(parameter.offset - len(block)))
+        block.extend(_encode(arg, parameter.bytes, f"argument {i}", regions))
+    return bytes(block)
 
 
 def _encode(arg, size: int, name: str, regions: list) -> bytes:
     """The bytes of a kernel's parameter; arrays become regions of device memory."""
     if isinstance(arg, TensorMap):
-        regions.append(_region(arg.array, name))
+        regions.append(region_of(arg.array, name))
     source = arg.array if isinstance(arg, Uninitialized) else arg
-    if hasattr(source, "data_ptr") or isinstance(source, np.ndarray):
+    if is_array(source):
         if size != 8:
             raise TypeError(f"{name}: an array for a parameter of {size} bytes")
-        regions.append(_region(arg, name))
-        pointer = source.data_ptr() if hasattr(source, "data_ptr") else source.ctypes.data
-        return struct.pack("<Q", pointer)
+        regions.append(region_of(arg, name))
+        return struct.pack("<Q", address_of(source))
     if isinstance(arg, (int, np.integer)):
         value = int(arg)
         if not -(1 << (8 * size - 1)) <= value < 1 << (8 * size):

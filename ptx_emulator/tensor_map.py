@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from . import _library
+from ._memory import Uninitialized, address_of, steps_of
 
 _BYTES = 128
 _TYPES = [
@@ -51,7 +52,8 @@ class Arguments(ctypes.Structure):
 
 
 class TensorMap:
-    """A tensor map of an array (numpy or CPU torch), to be passed to a kernel as an argument.
+    """A tensor map of an array (numpy or CPU torch, perhaps Uninitialized), to be passed to a
+    kernel as an argument.
 
     `box` and what else has an entry for each dimension is in the driver's order, innermost first;
     swizzle, interleave and L2 promotion are numbers of bytes. Size and strides (in bytes, without
@@ -74,33 +76,33 @@ class TensorMap:
         fill: str = "zero",
     ):
         self.array = array
-        torch_like = hasattr(array, "data_ptr")
-        item = array.element_size() if torch_like else array.itemsize
+        if isinstance(array, Uninitialized):
+            array = array.array
+        item, steps = steps_of(array)
         if dims is None:
             dims = tuple(array.shape)[::-1]
         if strides is None:
-            steps = [s * item for s in array.stride()] if torch_like else list(array.strides)
             if steps[-1] != item and array.shape[-1] != 1:
                 raise ValueError("the innermost dimension must be contiguous")
             strides = steps[-2::-1]
         a = Arguments()
-        a.data_type = _TYPES.index(data_type or _data_type(array))
+        a.data_type = _index("data_type", _TYPES, data_type or _data_type(array))
         a.rank = len(dims)
-        a.address = array.data_ptr() if torch_like else array.ctypes.data
-        if not (len(box) == len(dims) == len(strides) + 1 <= 5):
+        a.address = address_of(array)
+        element_strides = element_strides or [1] * len(dims)
+        if not (len(box) == len(element_strides) == len(dims) == len(strides) + 1 <= 5):
             raise ValueError("box and strides must fit the number of dimensions, at most 5")
-        steps = element_strides or [1] * len(dims)
         for field, values in (
             ("dims", dims),
             ("strides", strides),
             ("box", box),
-            ("element_strides", steps),
+            ("element_strides", element_strides),
         ):
             getattr(a, field)[: len(values)] = [int(v) for v in values]
-        a.swizzle = _SWIZZLES.index(swizzle)
-        a.interleave = _INTERLEAVES.index(interleave)
-        a.l2_promotion = _PROMOTIONS.index(l2_promotion)
-        a.oob_fill = _FILLS.index(fill)
+        a.swizzle = _index("swizzle", _SWIZZLES, swizzle)
+        a.interleave = _index("interleave", _INTERLEAVES, interleave)
+        a.l2_promotion = _index("l2_promotion", _PROMOTIONS, l2_promotion)
+        a.oob_fill = _index("fill", _FILLS, fill)
         out = ctypes.create_string_buffer(_BYTES)
         wrong = ctypes.create_string_buffer(400)
         if _library.load().ptx_encode_tensor_map(ctypes.byref(a), out, wrong, len(wrong)):
@@ -109,6 +111,13 @@ class TensorMap:
 
     def __bytes__(self) -> bytes:
         return self._bytes
+
+
+def _index(name: str, choices: list, value) -> int:
+    """The driver's number."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}; got {value}")
+    return choices.index(value)
 
 
 def _data_type(array) -> str:

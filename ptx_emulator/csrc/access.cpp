@@ -1,15 +1,16 @@
 #include "access.h"
 
-#include <charconv>
-
 #include "machine.h"
 
 namespace ptx {
 
-std::string hex(uint64_t n) {
-  char text[17];
-  const auto end = std::to_chars(text, text + 16, n, 16).ptr;
-  return "0x" + std::string(text, end);
+std::string place_of(const Machine& machine, uint64_t address) {
+  const auto inside = [=](uint64_t window) { return address - window < kWindowBytes; };
+  if (inside(kSharedWindow)) return hex(address - kSharedWindow) + " in shared memory";
+  if (inside(kLocalWindow)) return hex(address - kLocalWindow) + " in local memory";
+  if (inside(kParamWindow))
+    return "the kernel's parameters + " + std::to_string(address - kParamWindow);
+  return machine.global.place_of(address);
 }
 
 void find_shape(Access& a) {
@@ -60,8 +61,8 @@ void find_addresses(const Warp& w, const Instr& in, Mask mask, uint32_t bytes, A
 const Block& locate(Warp& w, uint64_t address, uint64_t bytes, int lane, const char* what) {
   const auto fail = [&](const std::string& why) {
     throw Fault(Fault::memory,
-                std::string(what) + " of " + std::to_string(bytes) + " bytes at " + hex(address) +
-                    " " + why,
+                std::string(what) + " of " + std::to_string(bytes) + " bytes at " +
+                    place_of(*w.machine, address) + " " + why,
                 lane);
   };
   const uint64_t in_shared = address - kSharedWindow;
@@ -71,13 +72,12 @@ const Block& locate(Warp& w, uint64_t address, uint64_t bytes, int lane, const c
     const auto& ctas = w.cta->cluster->ctas;
     const uint64_t rank = in_shared >> kRankShift;
     if (rank >= ctas.size())
-      fail("in the shared memory of rank " + std::to_string(rank) + " of a cluster of " +
-           std::to_string(ctas.size()));
+      fail("of rank " + std::to_string(rank) + " in a cluster of " + std::to_string(ctas.size()));
     const Cta& cta = *ctas[rank];
     if (!cta.shared.holds(address, bytes))
       fail("outside the CTA's shared memory, " + hex(cta.shared.begin - kSharedWindow) + " to " +
            hex(cta.shared.end - kSharedWindow));
-    if (cta.running == 0) fail("in the shared memory of a CTA of the cluster that has exited");
+    if (cta.running == 0) fail("of a CTA of the cluster that has exited");
     return cta.shared;
   }
   if (w.last_block && w.last_block->holds(address, bytes)) return *w.last_block;
@@ -90,7 +90,12 @@ const Block& locate(Warp& w, uint64_t address, uint64_t bytes, int lane, const c
   return *block;
 }
 
-void check_alignment(const Access& a, uint32_t align) {
+std::string misaligned(const Warp& w, uint64_t address, uint64_t align) {
+  return place_of(*w.machine, address) + " is no multiple of " + std::to_string(align) +
+         " (remainder " + std::to_string(address % align) + ")";
+}
+
+void check_alignment(const Warp& w, const Access& a, uint32_t align) {
   uint64_t bits = 0;
   if (a.mask == kAllLanes) {
     for (int l = 0; l < kLanes; ++l) bits |= a.at[l];
@@ -99,16 +104,21 @@ void check_alignment(const Access& a, uint32_t align) {
   }
   if ((bits & (align - 1)) == 0) return;
   for_each_lane(a.mask, [&](int l) {
-    if (a.at[l] & (align - 1))
-      throw Fault(Fault::memory,
-                  "address " + hex(a.at[l]) + " is no multiple of " + std::to_string(align), l);
+    if (a.at[l] & (align - 1)) throw Fault(Fault::memory, misaligned(w, a.at[l], align), l);
   });
 }
 
 void never_written(Warp& w, uint64_t address, uint64_t bytes, int lane) {
+  uint64_t missing = 0;
+  if (address < kLocalWindow) {
+    const Block& block = locate(w, address, bytes, lane, "a read");
+    while (missing < bytes && block.all_written(address + missing, 1)) ++missing;
+  }
   const Fault fault(Fault::memory,
-                    "a read of " + std::to_string(bytes) + " bytes at " + hex(address) +
-                        " that nobody has written",
+                    "a read of " + std::to_string(bytes) + " bytes at " +
+                        place_of(*w.machine, address) +
+                        (missing ? ", of which nobody has written byte " + std::to_string(missing)
+                                 : " that nobody has written"),
                     lane);
   if (!w.machine->races) throw fault;
   w.machine->report_later(w, fault);
@@ -136,8 +146,9 @@ uint8_t* local_bytes(Warp& w, int lane, uint64_t offset, uint64_t bytes, bool wr
   const uint64_t size = w.machine->kernel.local_bytes;
   if (offset > size || bytes > size - offset)
     throw Fault(Fault::memory,
-                "an access of " + std::to_string(bytes) + " bytes at " + hex(offset) +
-                    " of local memory, which has " + std::to_string(size),
+                "an access of " + std::to_string(bytes) + " bytes at " +
+                    place_of(*w.machine, offset + kLocalWindow) + ", which has " +
+                    std::to_string(size),
                 lane);
   uint8_t* local = w.local.data() + lane * size + offset;
   uint8_t* written = w.local_written.data() + lane * size + offset;

@@ -30,13 +30,15 @@ void find_shape(Access& a);
 // cluster; a Fault if there is none.
 const Block& locate(Warp& w, uint64_t address, uint64_t bytes, int lane, const char* what);
 
-void check_alignment(const Access& a, uint32_t align);
+// An address in words that don't depend on where the host has put what the kernel was given.
+std::string place_of(const Machine& machine, uint64_t address);
+std::string misaligned(const Warp& w, uint64_t address, uint64_t align);
+void check_alignment(const Warp& w, const Access& a, uint32_t align);
 void check_written(Warp& w, const Block& block, const Access& a);
 void set_written(const Block& block, const Access& a);
 // A Fault, but where races are looked for, as it may be the consequence of one: then the launch
 // goes on, and the fault is reported at its end.
 void never_written(Warp& w, uint64_t address, uint64_t bytes, int lane);
-std::string hex(uint64_t n);
 
 // Looks for races of the access with earlier ones and remembers it. Only called with Warp::clock.
 void check_races(Warp& w, const Block& block, const Access& a, const Manner& manner);
@@ -52,7 +54,7 @@ uint8_t* local_bytes(Warp& w, int lane, uint64_t offset, uint64_t bytes, bool wr
 template <class Move, class MoveLocal>
 void access_memory(Warp& w, Access& a, const Manner& manner, uint32_t align, Move move,
                    MoveLocal move_local) {
-  check_alignment(a, align);
+  check_alignment(w, a, align);
   if (w.profile) note_access(w, a, manner);
   const Mask all = a.mask;
   Mask local = 0;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 namespace ptx {
 
@@ -13,5 +14,7 @@ constexpr uint64_t kParamWindow = 3 * kWindowBytes;  // of the kernel
 // An address of shared memory: the rank of its CTA in the cluster above an offset.
 constexpr int kRankShift = 24;
 constexpr uint32_t kSharedOffsetMask = (uint32_t{1} << kRankShift) - 1;
+
+std::string hex(uint64_t n);
 
 }  // namespace ptx

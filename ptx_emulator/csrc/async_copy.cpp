@@ -96,8 +96,9 @@ void issue_to_barrier(Warp& w, int lane, const char* what, std::shared_ptr<Trans
     op.agent = b.agent;
     if (proxy == Proxy::generic) {
       if (!b.store_agent)
-        b.store_agent = w.machine->races->new_agent(owner_of(w, barrier),
-                                                    "asynchronous stores of an mbarrier", proxy);
+        b.store_agent = w.machine->races->new_agent(
+            owner_of(w, barrier),
+            "an asynchronous store to the mbarrier at " + hex(barrier - kSharedWindow), proxy);
       op.agent = b.store_agent;
     }
     op.time = b.time();

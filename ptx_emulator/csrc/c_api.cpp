@@ -1,22 +1,18 @@
-// The library's C interface, for Python's ctypes.
+// The C interface to ptx_emulator.h, for Python's ctypes.
 #include <algorithm>
 #include <cstring>
 #include <deque>
-#include <string>
 
-#include "decoder.h"
-#include "error.h"
-#include "machine.h"
-#include "parser.h"
 #include "profile.h"
+#include "program.h"
+#include "ptx_emulator.h"
 
 namespace {
 
-using namespace ptx;
+using namespace ptx_emulator;
 
 struct LoadedModule {
-  std::unique_ptr<Program> program;
-  std::vector<Unsupported> unsupported;
+  Module module;
   std::deque<std::string> names;  // what the interface hands out as C strings
 };
 
@@ -24,13 +20,21 @@ struct Outcome {
   std::string error;
   int kind = -1;  // Fault::Kind, 100 for other errors
   Stats stats;
-  std::unique_ptr<Profile> profile;
   std::vector<uint64_t> rows;  // what was handed out last
 };
 
-const char* keep(LoadedModule& m, std::string_view text) {
-  m.names.emplace_back(text);
-  return m.names.back().c_str();
+const LoadedModule& loaded(void* module) {
+  return *static_cast<LoadedModule*>(module);
+}
+
+const char* keep(void* module, std::string_view text) {
+  auto& names = static_cast<LoadedModule*>(module)->names;
+  return names.emplace_back(text).c_str();
+}
+
+void copy_text(const char* text, char* out, uint64_t size) {
+  std::strncpy(out, text, size - 1);
+  out[size - 1] = 0;
 }
 
 }  // namespace
@@ -48,7 +52,6 @@ struct PtxLaunch {
   uint64_t dynamic_shared, seed;
   int32_t mode, races;
   const uint8_t* params;
-  uint64_t param_bytes;
   const PtxRegion* regions;
   uint64_t region_count;
   int32_t coarse_fp8, profile;
@@ -62,65 +65,88 @@ struct PtxInstruction {
   uint32_t target;  // of bra: a pc; of brx.idx: a table
 };
 
-// Never null; ptx_module_error says whether the text could be parsed.
+struct PtxKernel {
+  const char* name;
+  int32_t line;
+  uint32_t required_block[3], required_cluster[3], max_threads, max_registers, min_ctas;
+  uint64_t static_shared, local_bytes, param_count;
+};
+
+// Null with the reason in `error` if the text is no PTX.
 void* ptx_module_load(const char* text, uint64_t bytes, char* error, uint64_t error_bytes) {
-  auto m = std::make_unique<LoadedModule>();
   try {
-    m->program = decode(parse(std::string(text, bytes)), m->unsupported);
+    return new LoadedModule{Module(std::string(text, bytes)), {}};
   } catch (const std::exception& e) {
-    std::strncpy(error, e.what(), error_bytes - 1);
-    error[error_bytes - 1] = 0;
+    copy_text(e.what(), error, error_bytes);
     return nullptr;
   }
-  return m.release();
 }
 void ptx_module_free(void* module) {
   delete static_cast<LoadedModule*>(module);
 }
+const char* ptx_target(void* module) {
+  return loaded(module).module.target().c_str();
+}
 
 uint64_t ptx_unsupported_count(void* module) {
-  return static_cast<LoadedModule*>(module)->unsupported.size();
+  return loaded(module).module.unsupported().size();
 }
 int32_t ptx_unsupported(void* module, uint64_t i, const char** text, const char** reason) {
-  auto& m = *static_cast<LoadedModule*>(module);
-  *text = keep(m, m.unsupported[i].text);
-  *reason = keep(m, m.unsupported[i].reason);
-  return m.unsupported[i].line;
+  const Unsupported& u = loaded(module).module.unsupported()[i];
+  *text = u.text.c_str();
+  *reason = u.reason.c_str();
+  return u.line;
 }
 
 uint64_t ptx_kernel_count(void* module) {
-  return static_cast<LoadedModule*>(module)->program->kernels.size();
+  return loaded(module).module.kernels().size();
 }
-const char* ptx_kernel_name(void* module, uint64_t i) {
-  auto& m = *static_cast<LoadedModule*>(module);
-  return keep(m, m.program->kernels[i].name);
+void ptx_kernel(void* module, uint64_t i, PtxKernel* out) {
+  const Kernel& k = loaded(module).module.kernels()[i];
+  *out = {k.name.c_str(),
+          k.line,
+          {},
+          {},
+          k.max_threads,
+          k.max_registers,
+          k.min_ctas,
+          k.static_shared,
+          k.local_bytes,
+          k.parameters.size()};
+  std::copy_n(k.required_block, 3, out->required_block);
+  std::copy_n(k.required_cluster, 3, out->required_cluster);
 }
-uint64_t ptx_param_count(void* module, uint64_t kernel) {
-  return static_cast<LoadedModule*>(module)->program->kernels[kernel].params.size();
-}
-void ptx_param(void* module, uint64_t kernel, uint64_t i, uint64_t* offset, uint64_t* bytes) {
-  const Parameter& p = static_cast<LoadedModule*>(module)->program->kernels[kernel].params[i];
+void ptx_param(void* module, uint64_t kernel, uint64_t i, const char** name, uint64_t* offset,
+               uint64_t* bytes) {
+  const Parameter& p = loaded(module).module.kernels()[kernel].parameters[i];
+  *name = p.name.c_str();
   *offset = p.offset;
   *bytes = p.bytes;
 }
-void ptx_kernel_cluster(void* module, uint64_t kernel, uint32_t* out) {
-  const Function& f = *static_cast<LoadedModule*>(module)->program->kernels[kernel].source;
-  for (int i = 0; i < 3; ++i) out[i] = static_cast<uint32_t>(f.required_cluster[i]);
-}
-// The address of a module's variable, 0 if there is none of that name.
-uint64_t ptx_variable(void* module, const char* name, uint64_t* bytes) {
-  for (const auto& g : static_cast<LoadedModule*>(module)->program->globals)
-    if (g.name == name) {
-      *bytes = g.size;
-      return g.address;
-    }
-  return 0;
+// The address of a module's variable, null if there is none of that name.
+void* ptx_variable(void* module, const char* name, uint64_t* bytes) {
+  const Region region = loaded(module).module.variable(name);
+  *bytes = region.bytes;
+  return region.begin;
 }
 
+// 0, or 1 with the reason in `error`.
+int32_t ptx_encode_tensor_map(const TensorMapArguments* arguments, void* out, char* error,
+                              uint64_t error_bytes) {
+  try {
+    encode_tensor_map(*arguments, out);
+    return 0;
+  } catch (const Error& e) {
+    copy_text(e.what(), error, error_bytes);
+    return 1;
+  }
+}
+
+// `params` is the block of parameters, as long as the kernel has it.
 void* ptx_launch(void* module, uint64_t kernel, const PtxLaunch* launch) {
   auto outcome = std::make_unique<Outcome>();
-  const Program& program = *static_cast<LoadedModule*>(module)->program;
   try {
+    const Kernel& k = loaded(module).module.kernels()[kernel];
     LaunchOptions o;
     std::memcpy(o.grid, launch->grid, sizeof(o.grid));
     std::memcpy(o.block, launch->block, sizeof(o.block));
@@ -131,19 +157,15 @@ void* ptx_launch(void* module, uint64_t kernel, const PtxLaunch* launch) {
     o.races = launch->races;
     o.coarse_fp8 = launch->coarse_fp8;
     o.profile = launch->profile;
-    GlobalMemory memory;
+    std::vector<const void*> arguments;
+    for (const Parameter& p : k.parameters) arguments.push_back(launch->params + p.offset);
+    std::vector<Region> memory;
     for (uint64_t i = 0; i < launch->region_count; ++i) {
       const PtxRegion& r = launch->regions[i];
-      memory.add(r.begin, r.bytes, r.name, r.read_only, r.written);
+      memory.push_back({reinterpret_cast<void*>(r.begin), r.bytes, r.name, r.read_only != 0,
+                        r.written != 0, nullptr});
     }
-    for (const auto& g : program.globals)
-      memory.add(g.address, g.size, std::string(g.name), g.is_constant, true);
-    memory.finish(o.races);
-    Machine machine(program, program.kernels[kernel], o, memory,
-                    {launch->params, launch->params + launch->param_bytes});
-    machine.run();
-    outcome->stats = std::move(machine.stats);
-    outcome->profile = std::move(machine.profile);
+    outcome->stats = loaded(module).module.launch(k, o, arguments, memory);
   } catch (const Fault& e) {
     outcome->error = e.what();
     outcome->kind = e.kind;
@@ -177,42 +199,37 @@ void ptx_outcome_counts(void* outcome, int32_t skipped, uint64_t* out) {
 // last until the next call.
 uint64_t ptx_outcome_accesses(void* outcome, uint64_t warp, const uint64_t** numbers) {
   auto& o = *static_cast<Outcome*>(outcome);
-  if (!o.profile || warp >= o.profile->warps()) return 0;
-  o.rows = o.profile->rows(warp);
+  if (!o.stats.profile || warp >= o.stats.profile->warps()) return 0;
+  o.rows = o.stats.profile->rows(warp);
   *numbers = o.rows.data();
   return o.rows.size();
 }
 // path: a Path, or -1 for any.
 uint64_t ptx_outcome_unique_sectors(void* outcome, int32_t path, int32_t read, int32_t written) {
-  const auto& o = *static_cast<Outcome*>(outcome);
-  return o.profile ? o.profile->unique_sectors(path, read, written) : 0;
+  const Stats& s = static_cast<Outcome*>(outcome)->stats;
+  return s.profile ? s.profile->unique_sectors(path, read, written) : 0;
 }
 
 uint64_t ptx_instruction_count(void* module) {
-  return static_cast<LoadedModule*>(module)->program->code.size();
+  return loaded(module).module.program().code.size();
 }
 void ptx_instruction(void* module, uint64_t pc, PtxInstruction* out) {
-  auto& m = *static_cast<LoadedModule*>(module);
-  const Instr& in = m.program->code[pc];
-  const InstrInfo& info = m.program->info[pc];
-  const Module& text = *m.program->module;
-  *out = {keep(m, info.opcode), name_of(in.space),  "",       info.line, 0,
-          info.function,        in.guard != kNoRef, in.target};
+  const ptx::Program& program = loaded(module).module.program();
+  const ptx::Instr& in = program.code[pc];
+  const ptx::InstrInfo& info = program.info[pc];
+  *out = {keep(module, info.opcode), name_of(in.space), "", info.line, 0, info.function,
+          in.guard != ptx::kNoRef,   in.target};
   if (info.location < 0) return;
-  const SourceLocation& at = text.locations[info.location];
+  const ptx::SourceLocation& at = program.module->locations[info.location];
   out->source_line = at.line;
-  for (const auto& [number, name] : text.files)
-    if (number == at.file) out->file = keep(m, name);
+  for (const auto& [number, name] : program.module->files)
+    if (number == at.file) out->file = keep(module, name);
 }
 // The pcs of a table of branch targets.
 uint64_t ptx_branch_table(void* module, uint64_t table, const uint32_t** pcs) {
-  const auto& all = static_cast<LoadedModule*>(module)->program->branch_tables[table];
+  const auto& all = loaded(module).module.program().branch_tables[table];
   *pcs = all.data();
   return all.size();
-}
-const char* ptx_target(void* module) {
-  auto& m = *static_cast<LoadedModule*>(module);
-  return keep(m, m.program->module->target);
 }
 
 }  // extern "C"

@@ -13,7 +13,9 @@ WarpEngines::WarpEngines() = default;
 WarpEngines::~WarpEngines() = default;
 
 Agent agent_of(Warp& w, Agent& agent, const char* what, Proxy proxy) {
-  if (!agent) agent = w.machine->races->new_agent(*w.cta, what, proxy);
+  if (!agent)
+    agent = w.machine->races->new_agent(
+        *w.cta, std::string(what) + " of warp " + std::to_string(w.index), proxy);
   return agent;
 }
 

@@ -85,7 +85,7 @@ struct WarpEngines : Attachment {
   ~WarpEngines() override;
 };
 
-// The agent, made at its first use.
+// The agent, made at its first use: what it is, of this warp.
 Agent agent_of(Warp& w, Agent& agent, const char* what, Proxy proxy);
 
 CtaEngines& engines_of(Cta& cta);

@@ -27,15 +27,22 @@ uint64_t threads_of(const LaunchOptions& o) {
 
 }  // namespace
 
-const MachineLimits& limits_of(const Program& program) {
-  const std::string_view target = program.module->target;  // "sm_90a"
+int architecture_of(std::string_view target) {
   int sm = 0;
   for (char c : target)
     if (c >= '0' && c <= '9') sm = 10 * sm + (c - '0');
+  return sm;
+}
+
+const MachineLimits& limits_of(int architecture) {
   const MachineLimits* best = &kLimits[0];
   for (const MachineLimits& l : kLimits)
-    if (l.architecture <= sm) best = &l;
+    if (l.architecture <= architecture) best = &l;
   return *best;
+}
+
+const MachineLimits& limits_of(const Program& program) {
+  return limits_of(architecture_of(program.module->target));
 }
 
 uint64_t dynamic_shared_start(const Kernel& kernel) {

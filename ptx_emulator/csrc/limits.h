@@ -15,6 +15,8 @@ struct MachineLimits {
   uint64_t cluster_size;  // not portable above 8; 1: no clusters
 };
 
+const MachineLimits& limits_of(int architecture);
+int architecture_of(std::string_view target);  // 90 of "sm_90a"
 const MachineLimits& limits_of(const Program& program);
 // A Fault if the launch breaks one.
 void check_limits(const Program& program, const Kernel& kernel, const LaunchOptions& options);

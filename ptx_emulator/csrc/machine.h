@@ -8,6 +8,7 @@
 
 #include "error.h"
 #include "memory.h"
+#include "options.h"
 #include "program.h"
 #include "warp.h"
 
@@ -17,22 +18,6 @@ class Profile;
 class Races;
 class Machine;
 struct Cluster;
-
-enum class Mode : uint8_t {
-  eager,   // asynchronous operations take effect when they are issued
-  random,  // at a random time
-  late,    // when no warp can move
-};
-
-struct LaunchOptions {
-  uint32_t grid[3] = {1, 1, 1}, block[3] = {1, 1, 1}, cluster[3] = {1, 1, 1};
-  uint64_t dynamic_shared = 0;
-  uint64_t seed = 0;
-  Mode mode = Mode::eager;
-  bool races = true;
-  bool coarse_fp8 = false;  // wgmma of fp8 sums as coarsely as Hopper does
-  bool profile = false;     // what is accessed in memory, too; instructions are always counted
-};
 
 // splitmix64
 class Random {
@@ -70,15 +55,6 @@ struct Cluster {
   uint32_t running = 0;
   std::unique_ptr<Attachment> barrier;
   std::unique_ptr<Attachment> engines;
-};
-
-// Statistics of a launch.
-struct Stats {
-  uint64_t warp_instructions = 0;
-  uint64_t max_resident = 0;  // clusters at once
-  // Executions of each instruction by the warps of the same index in their CTAs.
-  std::vector<std::vector<uint64_t>> counts;
-  std::vector<std::vector<uint64_t>> skipped;  // of them: with no lane
 };
 
 class Machine {

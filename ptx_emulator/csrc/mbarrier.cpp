@@ -41,11 +41,11 @@ void finish_update(Warp& w, Mbarrier& b) {
 }
 
 void check_address(Warp& w, uint64_t address, int lane) {
-  if (address % 8)
-    throw Fault(Fault::memory, "an mbarrier at " + hex(address) + ", which is no multiple of 8",
-                lane);
+  if (address % 8) throw Fault(Fault::memory, "an mbarrier: " + misaligned(w, address, 8), lane);
   if (address - kSharedWindow >= kWindowBytes)
-    throw Fault(Fault::memory, "an mbarrier at " + hex(address) + ", outside shared memory", lane);
+    throw Fault(Fault::memory,
+                "an mbarrier at " + place_of(*w.machine, address) + ", outside shared memory",
+                lane);
   locate(w, address, 8, lane, "an mbarrier operation");
 }
 
@@ -62,8 +62,8 @@ uint64_t Mbarrier::image() const {
 }
 
 std::string Mbarrier::describe() const {
-  return "the mbarrier at " + hex(address) + " (phase " + std::to_string(phase) + ", " +
-         std::to_string(pending) + " of " + std::to_string(expected) + " arrivals and " +
+  return "the mbarrier at " + hex(address - kSharedWindow) + " (phase " + std::to_string(phase) +
+         ", " + std::to_string(pending) + " of " + std::to_string(expected) + " arrivals and " +
          std::to_string(tx) + " bytes to come)";
 }
 
@@ -73,7 +73,8 @@ Mbarrier& mbarrier_at(Warp& w, uint64_t address, int lane) {
   auto& all = engines_of(cta).mbarriers;
   const auto it = all.find(offset_of(address));
   if (it == all.end())
-    throw Fault(Fault::memory, "no mbarrier has been initialised at " + hex(address), lane);
+    throw Fault(Fault::memory,
+                "no mbarrier has been initialised at " + place_of(*w.machine, address), lane);
   uint64_t word;
   std::memcpy(&word, cta.shared.at(address), sizeof(word));
   if (word != it->second.image())
@@ -115,7 +116,9 @@ void init_mbarrier(Warp& w, uint64_t address, uint32_t count, int lane) {
     // An object that takes another's place goes on with its agent.
     auto& agents = engines_of(cta).mbarrier_agents;
     const auto [known, fresh] = agents.try_emplace(offset_of(address));
-    if (fresh) known->second.agent = races.new_agent(cta, "copies of an mbarrier", Proxy::async);
+    if (fresh)
+      known->second.agent = races.new_agent(
+          cta, "a copy to the mbarrier at " + hex(address - kSharedWindow), Proxy::async);
     b.agent = known->second.agent;
     b.store_agent = known->second.store_agent;
     b.first_time = known->second.time;

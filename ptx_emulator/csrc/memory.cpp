@@ -3,12 +3,19 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <charconv>
 #include <utility>
 
 #include "error.h"
 #include "shadow.h"
 
 namespace ptx {
+
+std::string hex(uint64_t n) {
+  char text[17];
+  const auto end = std::to_chars(text, text + 16, n, 16).ptr;
+  return "0x" + std::string(text, end);
+}
 
 bool Block::all_written(uint64_t address, uint64_t bytes) const {
   if (!written) return true;
@@ -57,7 +64,7 @@ Pages& Pages::operator=(Pages&& other) noexcept {
 }
 
 void GlobalMemory::add(uint64_t begin, uint64_t bytes, std::string name, bool read_only,
-                       bool written) {
+                       bool written, uint64_t* bits) {
   if (!bytes) return;
   Block block;
   block.begin = begin;
@@ -65,6 +72,7 @@ void GlobalMemory::add(uint64_t begin, uint64_t bytes, std::string name, bool re
   block.data = reinterpret_cast<uint8_t*>(begin);
   block.name = std::move(name);
   block.read_only = read_only;
+  block.written = bits;
   added_.push_back({std::move(block), written});
 }
 
@@ -74,6 +82,9 @@ void GlobalMemory::finish(bool races) {
   for (Added& a : added_) {
     if (!blocks_.empty() && a.block.begin < blocks_.back().end) {
       Block& last = blocks_.back();
+      if (last.written || a.block.written)
+        throw Error("memory whose written bytes are kept track of overlaps: " + last.name +
+                    " and " + a.block.name);
       last.end = std::max(last.end, a.block.end);
       if (last.name.find(a.block.name) == std::string::npos) last.name += " and " + a.block.name;
       last.read_only = last.read_only && a.block.read_only;
@@ -85,7 +96,7 @@ void GlobalMemory::finish(bool races) {
   }
   for (size_t i = 0; i < blocks_.size(); ++i) {
     Block& b = blocks_[i];
-    if (!written_[i]) {
+    if (!written_[i] && !b.written) {
       pages_.emplace_back((b.end - b.begin + 63) / 64 * 8);
       b.written = static_cast<uint64_t*>(pages_.back().data());
     }
@@ -102,6 +113,24 @@ const Block* GlobalMemory::find(uint64_t address) const {
   if (it == blocks_.begin()) return nullptr;
   --it;
   return address < it->end ? &*it : nullptr;
+}
+
+std::string GlobalMemory::place_of(uint64_t address) const {
+  constexpr uint64_t kNear = 1 << 20;
+  const Block* nearest = nullptr;
+  uint64_t least = kNear;
+  for (const Block& b : blocks_) {
+    const uint64_t away = address < b.begin ? b.begin - address
+                          : address < b.end ? 0
+                                            : address - b.end + 1;
+    if (away >= least) continue;
+    least = away;
+    nearest = &b;
+  }
+  if (!nearest) return hex(address);
+  return nearest->name + (address < nearest->begin
+                              ? " - " + std::to_string(nearest->begin - address)
+                              : " + " + std::to_string(address - nearest->begin));
 }
 
 }  // namespace ptx

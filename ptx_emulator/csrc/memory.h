@@ -49,10 +49,14 @@ class Pages {
 // The global memory that a launch may touch.
 class GlobalMemory {
  public:
-  // Blocks that overlap become one.
-  void add(uint64_t begin, uint64_t bytes, std::string name, bool read_only, bool written);
+  // Blocks that overlap become one. `bits` says, and is told, which bytes are written; such a block
+  // must not overlap another.
+  void add(uint64_t begin, uint64_t bytes, std::string name, bool read_only, bool written,
+           uint64_t* bits = nullptr);
   void finish(bool races);
   const Block* find(uint64_t address) const;
+  // Relative to a block: its name and an offset, or the number if no block is near.
+  std::string place_of(uint64_t address) const;
   const std::vector<Block>& blocks() const { return blocks_; }
 
  private:

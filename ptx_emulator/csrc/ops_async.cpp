@@ -58,10 +58,7 @@ Flow copy(Warp& w, const Instr& in, Mask mask) {
     const uint64_t at = to(l), source = from(l);
     const uint32_t bytes = source_bytes(w, in, l), size = in.small;
     if ((at | source) % size)
-      throw Fault(Fault::memory,
-                  "cp.async of " + std::to_string(size) + " bytes from " + hex(source) + " to " +
-                      hex(at) + ": both must be multiples of " + std::to_string(size),
-                  l);
+      throw Fault(Fault::memory, "cp.async: " + misaligned(w, at % size ? at : source, size), l);
     if (at != address_in(*w.cta, at))
       throw Fault(Fault::memory, "cp.async writes to the shared memory of its own CTA only", l);
     if (bytes) transfer->add(w, l, at, source, bytes);
@@ -71,7 +68,7 @@ Flow copy(Warp& w, const Instr& in, Mask mask) {
   const auto ops = engines_of(w).copies.issue(mask);
   if (w.clock) {
     AsyncOperation op = operation_of(w, mask);
-    op.agent = agent_of(w, engines_of(w).copy_agent, "cp.async of a warp", Proxy::exempt);
+    op.agent = agent_of(w, engines_of(w).copy_agent, "a cp.async", Proxy::exempt);
     op.time = ops.front()->time;
     transfer->note_reads(w, op, true);
     transfer->note_writes(w, op, true);
@@ -211,9 +208,7 @@ Flow store_async(Warp& w, const Instr& in, Mask mask) {
   const uint32_t bytes = in.small * values;
   for_each_lane(mask, [&](int l) {
     const uint64_t at = to(l), signal = barrier(l);
-    if (at % bytes)
-      throw Fault(Fault::memory,
-                  "address " + hex(at) + " is no multiple of " + std::to_string(bytes), l);
+    if (at % bytes) throw Fault(Fault::memory, misaligned(w, at, bytes), l);
     if (&owner_of(w, signal) != &owner_of(w, at))
       throw Fault(Fault::memory, "data and mbarrier must be in the same CTA's shared memory", l);
     std::vector<uint8_t> data(bytes);

@@ -17,11 +17,13 @@ Flow copy(Warp& w, const Instr& in, Mask mask) {
   const uint32_t* size = w.in<uint32_t>(refs[kSizeAt]);
   for_each_lane(mask, [&](int l) {
     const uint64_t target = to(l), source = from(l), signal = barrier(l);
-    if ((target | source | size[l]) % 16)
-      throw Fault(Fault::memory,
-                  "a bulk copy of " + std::to_string(size[l]) + " bytes from " + hex(source) +
-                      " to " + hex(target) + ": all must be multiples of 16",
+    if ((target | source) % 16)
+      throw Fault(Fault::memory, "a bulk copy: " + misaligned(w, target % 16 ? target : source, 16),
                   l);
+    if (size[l] % 16)
+      throw Fault(
+          Fault::memory,
+          "a bulk copy of " + std::to_string(size[l]) + " bytes, which is no multiple of 16", l);
     const auto transfer_to = [&](uint64_t address) {
       auto transfer = std::make_shared<Transfer>();
       if (in.small & kReduces) transfer->reduction = static_cast<Reduction>(in.imm);
@@ -137,9 +139,9 @@ void issue_to_group(Warp& w, int lane, std::shared_ptr<Transfer> transfer) {
   if (w.clock) {
     AsyncOperation access = operation_of(w, Mask{1} << lane);
     access.time = op->time;
-    access.agent = agent_of(w, engines.bulk_read_agent, "reads of bulk copies", Proxy::async);
+    access.agent = agent_of(w, engines.bulk_read_agent, "a bulk copy", Proxy::async);
     transfer->note_reads(w, access, true);
-    access.agent = agent_of(w, engines.bulk_write_agent, "writes of bulk copies", Proxy::async);
+    access.agent = agent_of(w, engines.bulk_write_agent, "a bulk copy", Proxy::async);
     transfer->note_writes(w, access, true);
   }
   if (!is_eager(w)) transfer->poison();

@@ -20,11 +20,11 @@ template <class Move>
 void access_rows(Warp& w, const Instr& in, Mask mask, bool writes, Move move) {
   Access a;
   find_addresses(w, in, mask & address_lanes(in), 16, a);
-  check_alignment(a, 16);
+  check_alignment(w, a, 16);
   if (w.profile) note_access(w, a, {!writes, writes, Order::weak, Scope::cta});
   for_each_lane(a.mask, [&](int l) {
     if (a.at[l] - kSharedWindow >= kWindowBytes)
-      throw Fault(Fault::memory, "address " + hex(a.at[l]) + " is not in shared memory", l);
+      throw Fault(Fault::memory, place_of(*w.machine, a.at[l]) + " is not in shared memory", l);
     const Block& block = locate(w, a.at[l], 16, l, writes ? "a write" : "a read");
     if (!writes && !block.all_written(a.at[l], 16)) never_written(w, a.at[l], 16, l);
     if (w.clock) {

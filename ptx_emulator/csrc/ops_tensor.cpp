@@ -14,9 +14,7 @@ enum Flag : uint8_t { kLoads = 8, kMulticast = 16, kPrefetches = 32 };
 constexpr int kCoordinatesAt = 3 * AddressCode::kWords;
 
 TensorMap read_map(Warp& w, uint64_t address, int lane) {
-  if (address % 64)
-    throw Fault(Fault::memory, "a tensor map at " + hex(address) + ", which is no multiple of 64",
-                lane);
+  if (address % 64) throw Fault(Fault::memory, "a tensor map: " + misaligned(w, address, 64), lane);
   const Block& block = locate(w, address, kTensorMapBytes, lane, "a read of a tensor map");
   if (!block.all_written(address, kTensorMapBytes))
     never_written(w, address, kTensorMapBytes, lane);
@@ -60,9 +58,7 @@ Flow copy(Warp& w, const Instr& in, Mask mask) {
       return;
     }
     const uint64_t shared = shared_at(l);
-    if (shared % 128)
-      throw Fault(Fault::memory,
-                  "a tensor copy's shared memory at " + hex(shared) + " is no multiple of 128", l);
+    if (shared % 128) throw Fault(Fault::memory, "a tensor copy: " + misaligned(w, shared, 128), l);
     if (in.small & kLoads) {
       const uint16_t ctas =
           in.small & kMulticast ? w.in<uint16_t>(refs[kCoordinatesAt + rank])[l] : uint16_t{0};

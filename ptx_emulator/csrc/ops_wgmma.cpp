@@ -61,7 +61,7 @@ std::vector<const uint8_t*> find_chunks(Warp& w, uint64_t bits, int rows, bool m
   for (size_t i = 0; i < chunks.size(); ++i) {
     const uint64_t at = window + addresses[i];
     if (!shared.holds(at, 16))
-      throw Fault(Fault::memory, std::string(what) + " of wgmma at " + hex(addresses[i]) +
+      throw Fault(Fault::memory, std::string(what) + " of wgmma at " + place_of(*w.machine, at) +
                                      " lies outside the CTA's shared memory");
     // Sixteen bits of a word: the bytes are aligned.
     const uint64_t offset = at - shared.begin;
@@ -192,7 +192,10 @@ Flow multiply_async(Warp& w, const Instr& in, Mask mask) {
   if (w.clock) {
     AsyncOperation& mine = op.by_warp[w.index % kWarps];
     mine = operation_of(w, kAllLanes);
-    mine.agent = agent_of(w, group.agent, "wgmma of a warpgroup", Proxy::async);
+    if (!group.agent)
+      group.agent = w.machine->races->new_agent(
+          *w.cta, "a wgmma of warpgroup " + std::to_string(w.index / 4), Proxy::async);
+    mine.agent = group.agent;
     mine.time = static_cast<uint32_t>(s.issued);
   }
   if (++op.issued == kWarps) {

@@ -22,13 +22,7 @@ void Races::report(const Block& block, uint64_t address, const Entry& earlier, c
   if (conflicts_.size() >= kMost) return;
   const uint32_t both = earlier.bytes & later.bytes;
   const uint64_t begin = address + static_cast<uint64_t>(__builtin_ctz(both));
-  std::string place;
-  if (block.begin >= kSharedWindow) {
-    place = "shared memory at " + hex(begin - kSharedWindow);
-  } else {
-    place = hex(begin) + " (" + block.name + " + " + std::to_string(begin - block.begin) + ")";
-  }
-  conflicts_.push_back({earlier, later, place, only_proxy, std::move(sources)});
+  conflicts_.push_back({earlier, later, place_of(machine_, begin), only_proxy, std::move(sources)});
   conflicts_.back().earlier.drop(~both);
   conflicts_.back().later.drop(~both);
 }

@@ -436,7 +436,7 @@ def test_a_wait_for_all_groups_is_for_all_copies_before(wait):
 
 def test_bulk_faults():
     args = [data(), aligned(512, np.uint8)]
-    for size, said in ((8, "multiples of 16"), (8192, "outside")):
+    for size, said in ((8, "no multiple of 16"), (8192, "outside")):
         with pytest.raises(ptx_emulator.MemoryFault, match=said):
             launch(bulk_load(size), "u64 in, u64 out", args)
     body = store_back("cp.async.bulk.prefetch.L2.global [%rd1], 512;")

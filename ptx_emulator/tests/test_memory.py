@@ -178,29 +178,41 @@ def test_torch_tensors_and_views():
         run(body, x[5:], y)
 
 
-FAULTS = {
-    "past the end": "ld.global.u32 %r1, [%rd0+128];",
-    "across the end": "ld.global.u64 %rd1, [%rd0+124];",
-    "before the start": "ld.global.u32 %r1, [%rd0+-4];",
-    "null": "mov.u64 %rd1, 0; ld.global.u32 %r1, [%rd1];",
-    "small number": "mov.u64 %rd1, 16; st.u32 [%rd1], %r1;",
-    "shared past the end": "ld.shared.u32 %r1, [s+64];",
-    "shared below the start": "mov.u32 %r1, 0; st.shared.u32 [%r1], %r1;",
-    "another rank's": "mov.u32 %r1, s; add.u32 %r1, %r1, 0x1000000; st.shared.u32 [%r1], %r1;",
-    "local past the end": "st.local.u32 [l+16], %r1;",
-    "constant": "st.global.u32 [c], %r1;",
-    "parameters": "mov.b64 %rd1, a0; cvta.param.u64 %rd2, %rd1; st.u32 [%rd2], %r1;",
+FAULTS = {  # and how the place is called
+    "past the end": ("ld.global.u32 %r1, [%rd0+128];", "at argument 0 + 128 outside"),
+    "across the end": ("ld.global.u64 %rd1, [%rd0+120];", "past the end of argument 0"),
+    "before the start": ("ld.global.u32 %r1, [%rd0+-4];", "at argument 0 - 4 outside"),
+    "null": ("mov.u64 %rd1, 0; ld.global.u32 %r1, [%rd1];", "at 0x0 outside"),
+    "small number": ("mov.u64 %rd1, 16; st.u32 [%rd1], %r1;", "at 0x10 outside"),
+    "huge number": ("mov.u64 %rd1, -4; st.u32 [%rd1], %r1;", "at 0xfffffffffffffffc outside"),
+    "shared past the end": ("ld.shared.u32 %r1, [s+64];", "at 0x440 in shared memory outside"),
+    "shared below the start": (
+        "mov.u32 %r1, 0; st.shared.u32 [%r1], %r1;",
+        "at 0x0 in shared memory outside",
+    ),
+    "another rank's": (
+        "mov.u32 %r1, s; add.u32 %r1, %r1, 0x1000000; st.shared.u32 [%r1], %r1;",
+        "at 0x1000400 in shared memory of rank 1 in a cluster of 1",
+    ),
+    "local past the end": ("st.local.u32 [l+16], %r1;", "at 0x10 in local memory, which has 16"),
+    "constant": ("st.global.u32 [c], %r1;", "a write to c, which is constant"),
+    "parameters": (
+        "mov.b64 %rd1, a0; cvta.param.u64 %rd2, %rd1; st.u32 [%rd2], %r1;",
+        "a write to the kernel's parameters, which is constant",
+    ),
 }
 
 
 @pytest.mark.parametrize("what", FAULTS)
 def test_stray_accesses_name_place_and_thread(what):
-    y = np.zeros(32, np.uint32)
-    body = ".shared .align 4 .b8 s[64]; .local .align 4 .b8 l[16];\n" + FAULTS[what] + "\nret;"
+    y = np.zeros(31, np.uint32)
+    stray, place = FAULTS[what]
+    body = f".shared .align 4 .b8 s[64]; .local .align 4 .b8 l[16];\n{stray}\nret;"
     with pytest.raises(MemoryFault) as raised:
         run(body, y, before=".const .align 4 .b32 c = 1;\n", block=(8, 4))
     text = str(raised.value)
     assert text.startswith("k: ") and "PTX line" in text
+    assert place in text
     assert "thread (0,0,0) of CTA (0,0,0)" in text
     assert not y.any()
 

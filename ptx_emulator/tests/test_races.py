@@ -188,10 +188,10 @@ def test_the_report_names_both_accesses():
     assert text.startswith("reverse_shared:")
     assert re.search(ACCESS.format(line=write, opcode="st.shared.f32"), text), text
     assert re.search(ACCESS.format(line=read, opcode="ld.shared.f32"), text), text
-    assert re.search(r"shared memory at 0x[0-9a-f]+:", text), text
+    assert re.search(r"0x[0-9a-f]+ in shared memory:", text), text
 
 
-def test_the_report_names_the_global_address_and_the_ctas():
+def test_the_report_names_the_array_and_the_ctas():
     with pytest.raises(Race) as raised:
         last_block(module("NO_FENCE"))
     text = str(raised.value)
@@ -199,7 +199,7 @@ def test_the_report_names_the_global_address_and_the_ctas():
     reads = [i for i, s in enumerate(SOURCE.read_text().splitlines(), 1) if read in s]
     assert re.search(ACCESS.format(line=write, opcode="st.global.f32"), text), text
     assert any(re.search(ACCESS.format(line=n, opcode="ld.global.f32"), text) for n in reads), text
-    assert re.search(r"0x[0-9a-f]+ \(argument 1 \+ \d+\):", text), text
+    assert re.search(r"\n  argument 1 \+ \d+:\n", text), text
 
 
 def test_the_same_seed_gives_the_same_report():
@@ -207,7 +207,7 @@ def test_the_same_seed_gives_the_same_report():
     for _ in range(3):
         with pytest.raises(Race) as raised:
             reverse_shared(module("NO_SECOND_SYNC"), seed=3)
-        texts.add(re.sub(r"0x[0-9a-f]{8,} ", "", str(raised.value)))
+        texts.add(str(raised.value))
     assert len(texts) == 1
 
 

@@ -1,0 +1,5 @@
+"""What a user of the command line may do wrong."""
+
+
+class UsageError(Exception):
+    """Said without a traceback; the exit status is 2."""
