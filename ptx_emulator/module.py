@@ -65,13 +65,14 @@ class Module:
         shared: int = 0,
         memory: Sequence = (),
         seed: int = 0,
+        max_instructions: int | None = None,
         mode: str = "eager",
         races: bool = True,
         coarse_fp8: bool = False,
     ) -> Launch:
         """Runs a kernel to its end. `memory` names further arrays that it reaches through pointers
         in structs; `shared` is the dynamic shared memory in bytes; `coarse_fp8` makes wgmma sum fp8
-        as coarsely as Hopper does."""
+        as coarsely as Hopper does. More than `max_instructions` of warps are a LimitError."""
         if self.unsupported:
             lines = [f"  line {n}: {text}: {why}" for n, text, why in self.unsupported]
             raise Unsupported("the module uses what is not modelled:\n" + "\n".join(lines))
@@ -90,6 +91,7 @@ class Module:
             _triple(cluster),
             shared,
             seed,
+            2**64 - 1 if max_instructions is None else max_instructions,
             _MODES[mode],
             races,
             bytes(params),
@@ -103,7 +105,7 @@ class Module:
             kind = self._lib.ptx_outcome_kind(outcome)
             if kind >= 0:
                 text = self._lib.ptx_outcome_error(outcome).decode(errors="replace")
-                raise BY_KIND.get(kind, EmulatorError)(text)
+                raise BY_KIND.get(kind, RuntimeError)(text)  # else the emulator itself is at fault
             return self._result(outcome)
         finally:
             self._lib.ptx_outcome_free(outcome)

@@ -85,6 +85,8 @@ void issue_to_barrier(Warp& w, int lane, const char* what, std::shared_ptr<Trans
         b.store_agent = w.machine->races->new_agent(owner_of(w, barrier),
                                                     "asynchronous stores of an mbarrier", proxy);
       op.agent = b.store_agent;
+    } else if (&owner_of(w, barrier) != w.cta) {
+      check_remote_copy(w, b, op.view, lane);
     }
     op.time = b.time();
     transfer->note_reads(w, op, false);
