@@ -20,7 +20,7 @@ SCHEDULES = [
 ]
 
 # A mutant may take this much longer than the original, and a bit.
-_SLOWDOWN, _INSTRUCTIONS, _SECONDS = 8, 1_000_000, 60
+_SLOWDOWN, _INSTRUCTIONS, _SECONDS = 8, 1_000_000, 300
 
 # Of an error, the first that fits.
 _OUTCOMES = {
