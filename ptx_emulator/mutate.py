@@ -10,7 +10,7 @@ from multiprocessing.connection import wait
 from ._errors import Deadlock, EmulatorError, LimitError, MemoryFault, Race, Unsupported
 from .module import Module
 from .mutations import Mutation, mutations
-from .report import Report, Verdict
+from .mutation_report import Report, Verdict
 
 # Every schedule that a correct kernel must survive: launch options of Module.
 SCHEDULES = [
