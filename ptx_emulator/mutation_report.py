@@ -5,7 +5,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .mutations import CATALOGUE, Mutation
+from .catalogue import CATALOGUE
+from .mutations import Mutation
 
 CAUGHT = ("race", "deadlock", "fault", "limit", "wrong value")
 

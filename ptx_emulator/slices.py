@@ -17,13 +17,12 @@ def literal(operand: str) -> int | None:
         return None
 
 
-def address_arithmetic(ptx: PtxText, opcode: str) -> Iterator[tuple[Statement, int | None]]:
-    """The statements of that opcode on which addresses in shared memory depend, in order, with the
-    constant that each has."""
+def address_arithmetic(ptx: PtxText, opcode: str) -> list[Statement]:
+    """The statements of that opcode on which addresses in shared memory depend, in order."""
     wanted = {
         (s.function, name) for s in ptx.statements for o in _shared_addresses(s) for name in o
     }
-    seen, found = set(), []
+    seen, found = set(), set()
     while wanted:
         where = wanted.pop()
         seen.add(where)
@@ -31,12 +30,10 @@ def address_arithmetic(ptx: PtxText, opcode: str) -> Iterator[tuple[Statement, i
             if s.parts[0] not in _ARITHMETIC.split():
                 continue
             if s.parts[0] == opcode:
-                found.append(s)
+                found.add(s)
             for operand in s.operands[1:]:
                 wanted.update({(s.function, name) for name in names_in(operand)} - seen)
-    for s in sorted(set(found), key=lambda s: s.begin):
-        constants = [c for o in s.operands[1:] if (c := literal(o)) is not None]
-        yield s, constants[0] if constants else None
+    return sorted(found, key=lambda s: s.begin)
 
 
 def _shared_addresses(s: Statement) -> list[list[str]]:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from ptx_emulator import Module
+from ptx_emulator.catalogue import CATALOGUE
 from ptx_emulator.mutate import mutate
-from ptx_emulator.mutations import CATALOGUE
 
 from . import (
     test_attention,

@@ -5,7 +5,8 @@ import difflib
 import pytest
 
 from ptx_emulator import Module
-from ptx_emulator.mutations import CATALOGUE, mutations
+from ptx_emulator.catalogue import CATALOGUE
+from ptx_emulator.mutations import mutations
 from ptx_emulator.statements import PtxText
 
 HEADER = """.version 8.6
@@ -26,6 +27,7 @@ mbarrier.test_wait.acquire.cluster.shared::cta.b64 %p1, [%r1], %rd1; // mbarrier
 @%p2 mbarrier.arrive.shared::cta.b64 %rd1, [%r1];
 mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%r1];
 mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r1], %r3;
+mbarrier.arrive.relaxed.cta.shared::cta.b64 _, [%r1];
 mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%r1], 512;
 cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%r1];
 cp.async.cg.shared.global [%r4], [%rd2], 16;
@@ -102,6 +104,7 @@ EXPECTED = {
         ("@%p2 mbarrier.arrive.shared::cta.b64 %rd1, [%r1];", ""),
         ("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%r1];", ""),
         ("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r1], %r3;", ""),
+        ("mbarrier.arrive.relaxed.cta.shared::cta.b64 _, [%r1];", ""),
         ("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%r1];", ""),
     ],
     "arrive without expect_tx": ["mbarrier.arrive.shared::cta.b64 _, [%r1];"],
