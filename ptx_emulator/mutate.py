@@ -51,8 +51,9 @@ def mutate(
     `run(module, **options)` launch it with each schedule's options until one raises.
 
     `run` must assert that what it computed is right, and pass with the original: else a ValueError.
-    It runs in `jobs` processes forked from this one, which outlive neither a crash nor `timeout`
-    seconds for one mutation. `every_run` goes through all schedules whatever they find.
+    It does so in `jobs` processes forked from this one; if one crashes, or needs more than
+    `timeout` seconds for a mutation, another takes its place. `every_run`: all schedules run,
+    whatever the first of them find.
     """
     chosen = [m for m in mutations(ptx) if kinds is None or m.kind in kinds]
     with _Workers(run, schedules, jobs) as workers:
@@ -126,7 +127,11 @@ def _judge(task: _Task, run: Run, schedules: Sequence[dict]) -> _Judged:
 def _serve(connection, run: Run, schedules: Sequence[dict]) -> None:
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)  # the threads of its pool were not forked
-    while (task := connection.recv()) is not None:
+    while True:
+        try:
+            task = connection.recv()
+        except EOFError:  # the process that asks is gone
+            return
         connection.send(_judge(task, run, schedules))
 
 
@@ -143,11 +148,10 @@ class _Workers:
         return self
 
     def __exit__(self, *exception):
-        for connection, process in self._idle:
-            connection.send(None)
-            process.join()
-        for process, _, _ in self._busy.values():
+        busy = [process for process, _, _ in self._busy.values()]
+        for process in [*busy, *(process for _, process in self._idle)]:
             process.kill()
+            process.join()
 
     def judge(self, tasks: Sequence[_Task], timeout: float | None) -> list[_Judged]:
         results = [None] * len(tasks)
@@ -179,18 +183,21 @@ class _Workers:
         ready = wait(list(self._busy), None if patience == float("inf") else max(patience, 0))
         for connection, (process, index, deadline) in list(self._busy.items()):
             if connection in ready:
-                del self._busy[connection]
                 try:
                     judged = connection.recv()
-                    self._idle.append((connection, process))
-                except EOFError:
+                except (EOFError, OSError):
                     process.join()
                     judged = _Judged("broken", f"the process ended with {process.exitcode}")
-                    self._idle.append(self._start())
-                yield index, judged
             elif time.monotonic() >= deadline:
                 process.kill()
                 process.join()
-                del self._busy[connection]
+                judged = _Judged("broken", "it did not end in time")
+            else:
+                continue
+            del self._busy[connection]
+            if process.is_alive():
+                self._idle.append((connection, process))
+            else:
+                connection.close()
                 self._idle.append(self._start())
-                yield index, _Judged("broken", "it did not end in time")
+            yield index, judged
