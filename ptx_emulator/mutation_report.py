@@ -19,12 +19,25 @@ class Verdict:
     mutation: Mutation
     outcome: str
     text: str  # the first error
-    caught: int  # in how many
+    caught: int  # in how many of the runs
     runs: int
+
+    def as_dict(self) -> dict:
+        m = self.mutation
+        return {
+            "kind": m.kind,
+            "line": m.line,
+            "source": [f"{file}:{line}" for file, line in m.source],
+            "before": m.before,
+            "after": m.after,
+            "text": self.text,
+        }
 
     def __str__(self) -> str:
         m = self.mutation
-        lines = [f"{m.kind} at PTX line {m.line}{_place(m)}", f"  - {m.before}"]
+        source = " from ".join(f"{os.path.basename(file)}:{line}" for file, line in m.source)
+        place = f"PTX line {m.line}" + (f", {source}" if source else "")
+        lines = [f"{m.kind} at {place}", f"  - {m.before}"]
         lines += [f"  + {m.after}"] if m.after else []
         lines += [f"  {line}" for line in self.text.splitlines()[:4]]
         return "\n".join(lines)
@@ -67,27 +80,13 @@ class Report:
                 **{o: outcomes[o] for o in CAUGHT},
             }
             if self.every_run:
-                table[kind]["every run"] = sum(v.caught == v.runs for v in judged)
+                always = [v for v in judged if v.outcome in CAUGHT and v.caught == v.runs]
+                table[kind]["every run"] = len(always)
         return table
 
     def as_dict(self) -> dict:
-        return {
-            "counts": self.counts(),
-            **{
-                name: [
-                    {
-                        "kind": v.mutation.kind,
-                        "line": v.mutation.line,
-                        "source": [f"{file}:{line}" for file, line in v.mutation.source],
-                        "before": v.mutation.before,
-                        "after": v.mutation.after,
-                        "text": v.text,
-                    }
-                    for v in verdicts
-                ]
-                for name, verdicts in self._lists()
-            },
-        }
+        lists = {name: [v.as_dict() for v in verdicts] for name, verdicts in self._lists()}
+        return {"counts": self.counts(), **lists}
 
     def text(self) -> str:
         table = self.counts()
@@ -106,10 +105,6 @@ class Report:
             ("not loadable", self.not_loadable),
             ("broken", self.broken),
         ]
-
-
-def _place(m: Mutation) -> str:
-    return "".join(f", {os.path.basename(file)}:{line}" for file, line in m.source[:1])
 
 
 def _row(name: str, cells: dict, columns: Sequence[str]) -> str:
