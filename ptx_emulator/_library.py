@@ -24,6 +24,7 @@ class LaunchStruct(Structure):
         ("cluster", c_uint32 * 3),
         ("dynamic_shared", c_uint64),
         ("seed", c_uint64),
+        ("max_instructions", c_uint64),
         ("mode", c_int32),
         ("races", c_int32),
         ("params", c_char_p),

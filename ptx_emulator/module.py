@@ -65,6 +65,7 @@ class Module:
         shared: int = 0,
         memory: Sequence = (),
         seed: int = 0,
+        max_instructions: int | None = None,
         mode: str = "eager",
         races: bool = True,
         coarse_fp8: bool = False,
@@ -72,7 +73,8 @@ class Module:
     ) -> Launch:
         """Runs a kernel to its end. `memory` names further arrays that it reaches through pointers
         in structs; `shared` is the dynamic shared memory in bytes; `coarse_fp8` makes wgmma sum fp8
-        as coarsely as Hopper does; `profile` counts what is done to memory, too."""
+        as coarsely as Hopper does; `profile` counts what is done to memory, too. More than
+        `max_instructions` of warps are a LimitError."""
         found = self.kernel(kernel)
         regions: list[_library.Region] = []
         params = _parameters(found, args, regions)
@@ -88,6 +90,7 @@ class Module:
             _triple(cluster),
             shared,
             seed,
+            2**64 - 1 if max_instructions is None else max_instructions,
             _MODES[mode],
             races,
             params,
@@ -101,7 +104,7 @@ class Module:
             kind = self._lib.ptx_outcome_kind(outcome)
             if kind >= 0:
                 text = self._lib.ptx_outcome_error(outcome).decode(errors="replace")
-                raise BY_KIND.get(kind, EmulatorError)(text)
+                raise BY_KIND.get(kind, RuntimeError)(text)  # else the emulator itself is at fault
             shape = {
                 "kernel": kernel,
                 "target": self.target,

@@ -100,6 +100,8 @@ void issue_to_barrier(Warp& w, int lane, const char* what, std::shared_ptr<Trans
             owner_of(w, barrier),
             "an asynchronous store to the mbarrier at " + hex(barrier - kSharedWindow), proxy);
       op.agent = b.store_agent;
+    } else if (&owner_of(w, barrier) != w.cta) {
+      check_remote_copy(w, b, op.view, lane);
     }
     op.time = b.time();
     transfer->note_reads(w, op, false);

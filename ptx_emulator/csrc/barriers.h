@@ -22,11 +22,13 @@ struct Barrier {
   };
   std::vector<Waiter> waiters;
   Knowledge known;
+  std::vector<Published> users;  // who came, without what they knew
 };
 
 struct CtaBarriers : Attachment {
   Barrier barriers[16];
-  Knowledge exited;  // what threads did that have exited
+  std::vector<Published> last_users[16];  // the time before, if those were not all threads
+  Knowledge exited;                       // what threads did that have exited
   // setmaxnreg
   uint64_t free_registers = 0;
   std::vector<uint32_t> registers;  // per thread, of each warp

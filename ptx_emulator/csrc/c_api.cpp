@@ -49,7 +49,7 @@ struct PtxRegion {
 
 struct PtxLaunch {
   uint32_t grid[3], block[3], cluster[3];
-  uint64_t dynamic_shared, seed;
+  uint64_t dynamic_shared, seed, max_instructions;
   int32_t mode, races;
   const uint8_t* params;
   const PtxRegion* regions;
@@ -153,6 +153,7 @@ void* ptx_launch(void* module, uint64_t kernel, const PtxLaunch* launch) {
     std::memcpy(o.cluster, launch->cluster, sizeof(o.cluster));
     o.dynamic_shared = launch->dynamic_shared;
     o.seed = launch->seed;
+    o.max_instructions = launch->max_instructions;
     o.mode = static_cast<Mode>(launch->mode);
     o.races = launch->races;
     o.coarse_fp8 = launch->coarse_fp8;

@@ -62,6 +62,9 @@ void Machine::run() {
       if (resident_.empty()) break;
       report_stuck("every warp waits");
     }
+    if (now > options.max_instructions)
+      fail(Fault::limit, std::string(kernel.name) + ": more than " +
+                             std::to_string(options.max_instructions) + " warp instructions");
     while (!later_.empty() && later_.front().due <= now) run_one_later();
     const uint64_t idle = now - last_progress_;
     if (idle > kPatience * queue_.size() && started_ < clusters_ &&

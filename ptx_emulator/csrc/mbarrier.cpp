@@ -90,6 +90,23 @@ Mbarrier& use_mbarrier(Warp& w, uint64_t address, int lane) {
   return b;
 }
 
+void check_remote_copy(Warp& w, const Mbarrier& b, const Published& view, int lane) {
+  const Published& init = b.initialised;
+  if (b.init_fenced || view.known->covers(init.agent, init.time, init.lanes, kProxied)) return;
+  throw Fault(Fault::race,
+              "a copy that completes at " + b.describe() +
+                  " of another CTA: no fence.mbarrier_init or fence.proxy.async has made its "
+                  "initialisation visible to copies",
+              lane);
+}
+
+void fence_mbarrier_inits(Warp& w, Mask mask) {
+  for (auto& [offset, b] : engines_of(*w.cta).mbarriers) {
+    const Published& init = b.initialised;
+    if (init.agent == w.clock->agent && (init.lanes & mask)) b.init_fenced = true;
+  }
+}
+
 void init_mbarrier(Warp& w, uint64_t address, uint32_t count, int lane) {
   check_address(w, address, lane);
   if (count < 1 || count > Mbarrier::kMostCount)

@@ -28,6 +28,7 @@ struct Mbarrier {
   Agent agent = 0, store_agent = 0;  // of copies; of st.async and red.async, once there are any
   uint32_t first_time = 0;
   Published initialised;
+  bool init_fenced = false;  // by a fence.mbarrier_init of that thread
   Knowledge arriving, released;
 
   uint32_t time() const { return first_time + static_cast<uint32_t>(phase) + 1; }
@@ -39,6 +40,9 @@ struct Mbarrier {
 Mbarrier& mbarrier_at(Warp& w, uint64_t address, int lane);
 // The same for lanes that use it, which must know of its initialisation.
 Mbarrier& use_mbarrier(Warp& w, uint64_t address, int lane);
+// A copy by another CTA's thread, whose view this is, is to complete at the object.
+void check_remote_copy(Warp& w, const Mbarrier& b, const Published& view, int lane);
+void fence_mbarrier_inits(Warp& w, Mask mask);  // fence.mbarrier_init
 void init_mbarrier(Warp& w, uint64_t address, uint32_t count, int lane);
 void invalidate_mbarrier(Warp& w, uint64_t address, int lane);
 

@@ -42,8 +42,24 @@ void finish(Cta& cta, Barrier& b, uint32_t index) {
       default: break;
     }
   }
+  all.last_users[index] = b.count ? std::move(b.users) : std::vector<Published>{};
   b = Barrier{};
   for (const Barrier::Waiter& waiter : waiters) waiter.warp->wake(Wait::cta_barrier, index);
+}
+
+// Warps that did not take part the last time must be ordered behind it: had they come earlier, they
+// would have been counted with those that did.
+void check_users(Warp& w, uint32_t index, Mask lanes) {
+  const auto& last = barriers_of(*w.cta).last_users[index];
+  for (const Published& user : last)
+    if (user.agent == w.clock->agent) return;
+  const int lane = __builtin_ctz(lanes);
+  for (const Published& user : last)
+    if (!w.machine->races->knows(w, lane, user))
+      throw Fault(Fault::race,
+                  "nothing orders this use of barrier " + std::to_string(index) +
+                      " behind the last one, by other warps, with which it may be mixed up",
+                  lane);
 }
 
 void check_cluster(Cluster& cluster, ClusterBarrier& b) {
@@ -224,7 +240,11 @@ void arrive(Warp& w, uint32_t index, uint32_t count, Mask lanes, bool votes, Mas
     b.votes += static_cast<uint32_t>(std::popcount(lanes));
     b.yes += static_cast<uint32_t>(std::popcount(yes));
   }
-  if (w.clock) w.machine->races->publish(w, lanes, b.known);
+  if (w.clock) {
+    check_users(w, index, lanes);
+    b.users.push_back({nullptr, w.clock->agent, w.clock->now, lanes});
+    w.machine->races->publish(w, lanes, b.known);
+  }
   w.machine->progress();
   if (complete(cta, b)) finish(cta, b, index);
 }

@@ -5,6 +5,7 @@
 #include "encoding.h"
 #include "error.h"
 #include "lanes.h"
+#include "mbarrier.h"
 #include "races.h"
 
 namespace ptx {
@@ -18,6 +19,12 @@ Flow fence(Warp& w, const Instr& in, Mask mask) {
 Flow fence_proxy(Warp& w, const Instr&, Mask mask) {
   if (w.clock) w.machine->races->fence_proxy_async(w, mask);
   return Flow::next;
+}
+
+// Whatever else the thread did is taken to be fenced, too.
+Flow fence_mbarrier_init(Warp& w, const Instr& in, Mask mask) {
+  if (w.clock) fence_mbarrier_inits(w, mask);
+  return fence(w, in, mask);
 }
 
 Flow nothing(Warp&, const Instr&, Mask) {
@@ -51,13 +58,13 @@ void encode_proxy(Encoding& e) {
 
 void encode_fence(Encoding& e) {
   if (e.take("proxy")) return encode_proxy(e);
-  e.take("mbarrier_init");
+  const bool of_mbarrier_init = e.take("mbarrier_init");
   if (e.take_one_of({"sc", "acq_rel", "acquire", "release"}, 1) > 1 &&
       e.take("sync_restrict::shared::cta"))
     e.fail("a restricted fence is not modelled");
   take_scope(e);
   e.expect_operands(0, 0);
-  e.out.run = fence;
+  e.out.run = of_mbarrier_init ? fence_mbarrier_init : fence;
 }
 
 void membar(Encoding& e) {

@@ -19,6 +19,7 @@ struct LaunchOptions {
   uint32_t grid[3] = {1, 1, 1}, block[3] = {1, 1, 1}, cluster[3] = {1, 1, 1};
   uint64_t dynamic_shared = 0;
   uint64_t seed = 0;
+  uint64_t max_instructions = ~uint64_t{0};  // of all warps; a launch that takes more is given up
   Mode mode = Mode::eager;
   bool races = true;
   bool coarse_fp8 = false;  // wgmma of fp8 sums as coarsely as Hopper does

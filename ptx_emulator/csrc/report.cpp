@@ -59,7 +59,7 @@ void Machine::fail(Fault::Kind kind, const std::string& text) const {
   std::string all = text;
   if (!reported_later_.empty()) {
     all = reported_later_ + "\nand then " + all;
-    kind = Fault::memory;
+    if (kind != Fault::race) kind = Fault::memory;
   }
   if (races && races->any()) {
     all = races->found() + "\nand then " + all;

@@ -8,13 +8,7 @@ import pytest
 import torch
 
 from ptx_emulator import Module
-
-# Every schedule that a correct kernel must survive: launch options of ptx_emulator.Module.
-SCHEDULES = [
-    {"mode": "eager"},
-    {"mode": "late"},
-    *({"mode": "random", "seed": seed} for seed in range(1, 5)),
-]
+from ptx_emulator.mutate import SCHEDULES
 
 
 def schedule_name(schedule):

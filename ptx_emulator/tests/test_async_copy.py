@@ -294,9 +294,7 @@ def test_subnormals_are_flushed_by_f32_addition():
 CLUSTER_SYNC = "barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;\n"
 
 
-@pytest.mark.parametrize("mode,seed", MODES)
-@pytest.mark.parametrize("mask", [1, 2, 3])
-def test_multicast(mode, seed, mask):
+def multicast(mask, mode, seed, fence="fence.mbarrier_init.release.cluster;"):
     """Rank 0 sends to the CTAs of the mask; each waits on its own barrier and copies it out."""
     given, out = data(), aligned((2, 512), np.uint8)
     body = (
@@ -313,8 +311,8 @@ cvt.u16.u32 %h1, %r21;
 """
         + only_thread(
             0,
-            """mbarrier.init.shared::cta.b64 [bar], 1;
-fence.mbarrier_init.release.cluster;
+            f"""mbarrier.init.shared::cta.b64 [bar], 1;
+{fence}
 @%p5 mbarrier.arrive.expect_tx.shared::cta.b64 _, [bar], 512;""",
         )
         + CLUSTER_SYNC
@@ -332,6 +330,23 @@ fence.mbarrier_init.release.cluster;
     launch(body, "u64 in, u64 out", [given, out], mode, seed, grid=2, cluster=2)
     for rank in range(2):
         assert (out[rank] == (given if mask >> rank & 1 else 0)).all()
+
+
+@pytest.mark.parametrize("mode,seed", MODES)
+@pytest.mark.parametrize("mask", [1, 2, 3])
+def test_multicast(mode, seed, mask):
+    multicast(mask, mode, seed)
+
+
+@pytest.mark.parametrize("mode,seed", MODES)
+def test_multicast_to_an_mbarrier_whose_initialisation_is_not_fenced(mode, seed):
+    """The cluster's barrier orders it for threads, which copies are not; the own CTA's is taken to
+    be visible to its copies all the same."""
+    multicast(3, mode, seed, "fence.proxy.async.shared::cta;")
+    multicast(1, mode, seed, "")
+    for fence in ("", "fence.acq_rel.cluster;"):
+        with pytest.raises(ptx_emulator.Race, match=r"no fence\.mbarrier_init"):
+            multicast(2, mode, seed, fence)
 
 
 def remote(copy, count=1, tx=512):

@@ -249,6 +249,23 @@ def test_registers_are_taken_from_what_others_give_up():
 # -- Determinism
 
 
+def test_a_launch_that_takes_too_many_instructions_is_given_up():
+    # Each round changes memory, so it is not stuck.
+    body = """
+    mov.u32 %r1, 0;
+    LOOP:
+    add.u32 %r1, %r1, 1;
+    st.global.u32 [%rd0], %r1;
+    setp.lt.u32 %p1, %r1, 1000;
+    @%p1 bra LOOP;
+    ret;
+    """
+    y = np.zeros(1, np.uint32)
+    assert run(body, y, block=1, max_instructions=5000)[0] == 1000
+    with pytest.raises(LimitError, match="k: more than 2000 warp instructions"):
+        run(body, y, block=1, max_instructions=2000)
+
+
 def test_the_same_seed_gives_the_same_bytes_and_counts():
     # The order of atomic operations shows in what they return.
     body = """

@@ -273,3 +273,56 @@ def test_blanks_before_modifiers():
     body += "ld.global .v2 .u32 {%r1, %r2}, [%rd1];\nst.global .v2.u32 [%rd2], {%r1, %r2};\n"
     run(body, "u64 in, u64 out", [given, out], 32)
     np.testing.assert_array_equal(out, given)
+
+
+SWAP = """setp.lt.u32 %p1, %r1, 64;
+xor.b32 %r4, %r1, 32;
+shl.b32 %r4, %r4, 2;
+mov.u32 %r5, data;
+add.u32 %r4, %r4, %r5;
+"""
+
+
+@modes
+@pytest.mark.parametrize("order", ["", "bar.sync 0;", "bar.sync 2, 128;"])
+def test_teams_that_share_a_barrier_take_turns(order, mode, seed):
+    """Two warps each swap words at barrier 1: if nothing makes the others wait, a warp of either
+    team may be counted for the other."""
+    swap = "st.shared.u32 [%r3], %r1;\nbar.sync 1, 64;\nld.shared.u32 %r4, [%r4];\n"
+    body = STORE.partition("ld.shared")[0] + SWAP
+    body += f"@!%p1 bra SECOND;\n{swap}{order}\nbra END;\nSECOND:\n{order}\n{swap}END:\n"
+    body = pointer("%rd2", "out") + body + "st.global.u32 [%rd3], %r4;\n"
+    out = aligned(128, np.uint32)
+    if order:
+        run(body, "u64 out", [out], mode=mode, seed=seed)
+        assert (out == np.arange(128) ^ 32).all()
+    else:
+        with pytest.raises(ptx_emulator.Race):
+            run(body, "u64 out", [out], mode=mode, seed=seed)
+
+
+@modes
+def test_teams_that_meet_at_a_barrier_in_turn(mode, seed):
+    """A warp waits at a barrier where another arrives each time, ordered by a chain of such."""
+    body = """mov.u32 %r1, %tid.x;
+shr.u32 %r2, %r1, 5;
+add.u32 %r3, %r2, 1;
+rem.u32 %r3, %r3, 3;
+setp.eq.u32 %p1, %r2, 0;
+shl.b32 %r7, %r1, 2;
+mov.u32 %r8, data;
+add.u32 %r7, %r7, %r8;
+mov.u32 %r4, 0;
+@%p1 bar.arrive 4, 64;
+LOOP:
+st.shared.u32 [%r7], %r4;
+add.u32 %r5, %r2, 4;
+add.u32 %r6, %r3, 4;
+bar.sync %r5, 64;
+bar.arrive %r6, 64;
+add.u32 %r4, %r4, 1;
+setp.lt.u32 %p2, %r4, 5;
+@%p2 bra LOOP;
+@%p1 bar.sync 4, 64;
+"""
+    run(body, "", [], block=96, mode=mode, seed=seed)
