@@ -1,4 +1,4 @@
-"""Command line: `python -m ptx_emulator check | run | race | profile | flags`."""
+"""Command line: `python -m ptx_emulator check | run | race | profile | mutate | flags`."""
 
 import argparse
 import importlib
@@ -11,6 +11,7 @@ COMMANDS = {
     "run": "run a kernel once",
     "race": "run a kernel in many schedules, and look for races in each",
     "profile": "run a kernel once, and say where its instructions and bytes go",
+    "mutate": "make mistakes in a kernel, and say which ones nobody notices",
     "flags": "print what a C++ program that uses the emulator is compiled with",
 }
 

@@ -253,6 +253,35 @@ def test_profile_needs_a_launch_that_goes_well_and_is_returned(folder, capsys):
     assert status == 2 and "has to return what module.launch gave" in err
 
 
+# -- mutate
+
+
+def test_mutate_holds_mutants_against_the_original(folder, capsys):
+    words = ["mutate", "scale.ptx", *SCALE_ARGS, "--jobs", "1"]
+    status, out, _ = command(capsys, *words)
+    assert status == 0
+    assert out.splitlines()[1].split() == ["drop", "store", "1", "1", "0", "0", "0", "0", "1"]
+    status, out, _ = command(capsys, *words, "--json", "--every-run")
+    made = json.loads(out)
+    assert status == 0 and made["survivors"] == []
+    assert made["counts"]["drop store"]["every run"] == 1
+
+
+def test_mutate_tells_what_goes_unnoticed(folder, capsys):
+    (folder / "own.py").write_text(LAUNCH.replace("assert (y == 3).all()", "pass"))
+    words = ["mutate", "scale.ptx", "--launch", "own.py", "--jobs", "1"]
+    status, out, _ = command(capsys, *words)
+    assert status == 1 and "survivors:\ndrop store at PTX line" in out
+
+
+def test_mutate_needs_an_original_that_passes(folder, capsys):
+    words = ["--block", "64", "--arg", "u32[64]=arange", "--arg", "u32[64]=empty"]
+    status, out, _ = command(capsys, "mutate", "racy.ptx", *words)
+    assert status == 1 and out.startswith("the original does not pass: Race: racy:")
+    status, _, err = command(capsys, "mutate", "scale.ptx", *SCALE_ARGS, "--jobs", "0")
+    assert status == 2 and "--jobs has to be at least 1; got 0" in err
+
+
 # -- flags; test_cpp.py uses them
 
 
