@@ -55,17 +55,28 @@ void Transfer::add(Warp& w, int lane, uint64_t to, uint64_t from, uint32_t bytes
       {target.at(to), source, bytes, static_cast<uint8_t>(lane), &target, source_block});
 }
 
-void Transfer::note_reads(Warp& w, const AsyncOperation& op, bool by_lane) const {
-  for (const Piece& p : pieces)
-    if (p.source)
-      w.machine->races->access(op, *p.source, p.source->begin + (p.from - p.source->data), p.bytes,
-                               false, false, by_lane ? Mask{1} << p.lane : 0);
+template <class F>
+void Transfer::for_each_piece(AsyncOperation& op, F f) const {
+  const Mask lanes = op.view.lanes;
+  for (const Piece& p : pieces) {
+    op.view.lanes = Mask{1} << p.lane;
+    if (lanes & op.view.lanes) f(p, op.view.lanes);
+  }
 }
 
-void Transfer::note_writes(Warp& w, const AsyncOperation& op, bool by_lane) const {
-  for (const Piece& p : pieces)
+void Transfer::note_reads(Warp& w, AsyncOperation op, bool by_lane) const {
+  for_each_piece(op, [&](const Piece& p, Mask lane) {
+    if (p.source)
+      w.machine->races->access(op, *p.source, p.source->begin + (p.from - p.source->data), p.bytes,
+                               false, false, by_lane ? lane : 0);
+  });
+}
+
+void Transfer::note_writes(Warp& w, AsyncOperation op, bool by_lane) const {
+  for_each_piece(op, [&](const Piece& p, Mask lane) {
     w.machine->races->access(op, *p.target, p.target->begin + (p.to - p.target->data), p.bytes,
-                             true, reduction.has_value(), by_lane ? Mask{1} << p.lane : 0);
+                             true, reduction.has_value(), by_lane ? lane : 0);
+  });
 }
 
 void Transfer::note_bytes(Warp& w) const {

@@ -36,15 +36,18 @@ struct Transfer {
   // The source's bytes, in case they are read some time before they are written.
   std::vector<uint8_t> read() const;
   void land(const std::vector<uint8_t>& bytes) const;
-  // Tells race detection, at issue, of the reads and the writes. `by_lane`: waiting concerns each
-  // lane by itself.
-  void note_reads(Warp& w, const AsyncOperation& op, bool by_lane) const;
-  void note_writes(Warp& w, const AsyncOperation& op, bool by_lane) const;
+  // Tells race detection, at issue, of the reads and the writes for the operation's lanes.
+  // `by_lane`: waiting concerns each lane by itself.
+  void note_reads(Warp& w, AsyncOperation op, bool by_lane) const;
+  void note_writes(Warp& w, AsyncOperation op, bool by_lane) const;
   // Adds it to the profile, at issue. Only called with Warp::profile.
   void note_bytes(Warp& w) const;
 
  private:
   void write(const Piece& piece, const uint8_t* from) const;
+  // Calls f(piece, its lane) for pieces of the operation's lanes, each with what its lane did.
+  template <class F>
+  void for_each_piece(AsyncOperation& op, F f) const;
 };
 
 // An operation of the instruction that runs, for a lane or more; the agent and time come later.

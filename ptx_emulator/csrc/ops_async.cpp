@@ -66,8 +66,10 @@ Flow copy(Warp& w, const Instr& in, Mask mask) {
   });
   if (w.profile) transfer->note_bytes(w);
   const auto ops = engines_of(w).copies.issue(mask);
-  if (w.clock) {
-    AsyncOperation op = operation_of(w, mask);
+  for (Mask left = w.clock ? mask : 0; left;) {
+    const Mask alike = w.machine->races->alike(w, left);
+    left &= ~alike;
+    AsyncOperation op = operation_of(w, alike);
     op.agent = agent_of(w, engines_of(w).copy_agent, "a cp.async", Proxy::exempt);
     op.time = ops.front()->time;
     transfer->note_reads(w, op, true);

@@ -168,6 +168,15 @@ void Races::observe(Warp& w, Mask lanes, Agent agent, uint32_t time, Mask of) {
   for_lanes(w, lanes, [&](Knowledge& k) { k.add(agent, time, of, false); });
 }
 
+Mask Races::alike(const Warp& w, Mask lanes) const {
+  const Mask first = lanes & -lanes;
+  for (const WarpClock::Part& p : w.clock->parts) {
+    if (p.lanes & first) return lanes & p.lanes;
+    lanes &= ~p.lanes;
+  }
+  return lanes;
+}
+
 bool Races::knows(const Warp& w, int lane, const Published& of) const {
   const WarpClock& c = *w.clock;
   if (c.agent == of.agent && (of.lanes >> lane & 1)) return true;

@@ -49,6 +49,8 @@ class Races {
   void observe(Warp& w, Mask lanes, Agent agent, uint32_t time);
   // Or for what it did for some of whom it works for.
   void observe(Warp& w, Mask lanes, Agent agent, uint32_t time, Mask of);
+  // Of these lanes, those that know just what the first does.
+  Mask alike(const Warp& w, Mask lanes) const;
   bool knows(const Warp& w, int lane, const Published& of) const;
   // Each lane has waited for what the agent did for that lane.
   void observe_own(Warp& w, Agent agent, uint32_t time);

@@ -1,11 +1,13 @@
 """cp.async with groups and mbarriers, bulk copies and reductions, st.async."""
 
+import contextlib
+
 import numpy as np
 import pytest
 
 import ptx_emulator
 
-from .ptx_text import INIT_DONE, MODES, aligned, module, only_thread, pointer, wait
+from .ptx_text import INIT_DONE, MODES, aligned, module, only_thread, only_warp, pointer, wait
 
 SHARED = ".shared .align 8 .b64 bar[4];\n.shared .align 128 .b8 box[4096];\n"
 
@@ -456,3 +458,41 @@ def test_bulk_faults():
             launch(bulk_load(size), "u64 in, u64 out", args)
     body = store_back("cp.async.bulk.prefetch.L2.global [%rd1], 512;")
     launch(body, "u64 in, u64 out", args)
+
+
+# Warp 0 writes, reads and arrives; of warp 1 lane 0 alone waits, before all of it write.
+ONE_LANE_WAITS = (
+    PLACES
+    + """and.b32 %r4, %r1, 31;
+shl.b32 %r4, %r4, 4;
+add.u32 %r5, %r3, %r4;
+cvt.u64.u32 %rd3, %r4;
+add.s64 %rd3, %rd1, %rd3;
+setp.ge.u32 %p1, %r1, 32;
+"""
+    + only_thread(0, "mbarrier.init.shared::cta.b64 [bar], 32;")
+    + only_warp(0, "st.shared.v4.u32 [%r5], {%r1, %r1, %r1, %r1};")
+    + INIT_DONE
+    + only_warp(
+        0,
+        "ld.shared.u32 %r6, [%r5];\nmbarrier.arrive.shared::cta.b64 %rd9, [bar];\n"
+        "st.global.u32 [%rd11], %r6;",
+    )
+)
+
+
+@pytest.mark.parametrize("mode,seed", MODES)
+@pytest.mark.parametrize(
+    "write",
+    [
+        "st.shared.u32 [%r5], %r1;",
+        "cp.async.cg.shared.global [%r5], [%rd3], 16;\ncp.async.wait_all;",
+    ],
+    ids=["store", "cp.async"],
+)
+def test_what_one_lane_waited_for_is_not_known_to_the_others(write, mode, seed):
+    args = [data(), aligned(1024, np.uint8)]
+    for sync, races in (("bar.warp.sync -1;", False), ("", True)):
+        body = ONE_LANE_WAITS + only_thread(32, wait("bar", 0)) + only_warp(1, f"{sync}\n{write}")
+        with pytest.raises(ptx_emulator.Race) if races else contextlib.nullcontext():
+            launch(body, "u64 in, u64 out", args, mode, seed, block=64)
