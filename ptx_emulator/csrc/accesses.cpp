@@ -238,8 +238,8 @@ void Races::read_chunks(const AsyncOperation& op, const Block& block, const uint
   }
 }
 
-// The same as touch for most cells that wgmma reads: they hold a write known to be done and the
-// agent's own last read. False: all is yet to be done.
+// The same as touch for most cells that wgmma reads: they hold a write known to be done, the
+// agent's own last read, and perhaps another's. False: all is yet to be done.
 inline bool Races::read_again(const Judge& judge, Cell& cell, const Entry& read) const {
   if (cell.more) return false;
   Entry* place = nullptr;
@@ -254,8 +254,6 @@ inline bool Races::read_again(const Judge& judge, Cell& cell, const Entry& read)
     } else if (earlier.agent == read.agent && (earlier.lanes & ~read.lanes) == 0) {
       earlier.bytes = 0;
       place = &earlier;
-    } else {
-      return false;
     }
   }
   if (place) *place = read;

@@ -37,7 +37,10 @@ struct Known {
   Known() = default;
   explicit Known(uint32_t time) : all(time) {}
   Known(uint32_t time, Mask lanes) : levels{{time, lanes}} {}
-  bool covers(uint32_t time, Mask who) const { return time <= all || (who & ~lanes_at(time)) == 0; }
+  // Of an agent without lanes nobody is asked for: what is known of any lane is known of it.
+  bool covers(uint32_t time, Mask who) const {
+    return time <= all || (time <= levels[0].time && (who & ~lanes_at(time)) == 0);
+  }
   // The lanes known up to that time, which is above `all`.
   Mask lanes_at(uint32_t time) const {
     return (time <= levels[0].time ? levels[0].lanes : 0) |

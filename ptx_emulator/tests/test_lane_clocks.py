@@ -59,6 +59,9 @@ def test_lanes_against_a_time_for_each(times, meet):
         asked = [(t, 1 << lane) for t in range(1, 10) for lane in range(LANES)]
         asked += [draw(random, MANY)[:2] for _ in range(20)]
         true = [all(known[i] >= t for i in range(LANES) if who >> i & 1) for t, who in asked]
+        # What is asked of no lane is known if it is of any.
+        asked += [(t, 0) for t in range(1, 10)]
+        true += [t <= known.max() for t in range(1, 10)]
         said = answers(rows, split, meet, asked)
         assert (said | ~np.array(true)).all(), (rows, split)
         if times is EXACT:
