@@ -149,8 +149,11 @@ class Profile:
         ctas = int(np.prod(self._launch["grid"]))
         everything = np.ones_like(self.counts.issued, bool)
         in_loops = np.zeros_like(everything)
+        leader = self._leader()
         for role in self.roles:
-            in_loops |= self._inside(role, role.main)
+            # Of the leader's loops one gives the iterations; others go round in steps of their own.
+            for loop in [role.main] if role is leader else role.beside_main:
+                in_loops |= self._inside(role, loop)
             if not role.loops:  # they may be unrolled
                 in_loops[list(role.warps)] = True
         out = {
@@ -159,7 +162,7 @@ class Profile:
             "cta": _bounds.per(_bounds.cycles(model, self.counts, everything), ctas),
             "loops": None,
         }
-        if leader := self._leader():
+        if leader:
             iterations = leader.main.iterations
             out["loops"] = {
                 "unit": f"CTA and iteration of {leader.name}",
@@ -186,10 +189,9 @@ class Profile:
 
         return max(with_loop, key=rank, default=None)
 
-    def _inside(self, role: Role, of: LoopOfRole | None) -> np.ndarray:
+    def _inside(self, role: Role, of: LoopOfRole) -> np.ndarray:
         where = np.zeros_like(self.counts.issued, bool)
-        if of:
-            where[np.ix_(role.warps, self.counts.columns(of.loop.pcs))] = True
+        where[np.ix_(role.warps, self.counts.columns(of.loop.pcs))] = True
         return where
 
     def _role(self, role: Role) -> dict:
