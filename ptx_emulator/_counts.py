@@ -47,14 +47,9 @@ class Counts:
     def columns(self, pcs: Iterable[int]) -> np.ndarray:
         return np.isin(self.pcs, list(pcs))
 
-    def iterations(self, loop: Loop) -> np.ndarray:
-        """By warp: how often it ran most of what each time round runs. A test at the top runs once
-        more; a loop that is left in the middle has gone back once less."""
-        around = loop.always & loop.own
-        executed = np.zeros((self.warps, max(len(around), 1)), np.int64)
-        ran = self.values[:, self.columns(around)]
-        executed[:, : ran.shape[1]] = ran
-        return np.percentile(executed, 50, axis=1, method="lower")
+    def executions(self, pcs: Iterable[int]) -> np.ndarray:
+        """Of these instructions, by warp."""
+        return self.issued[:, self.columns(pcs)].sum(axis=1)
 
     def polls(self, loop: Loop) -> np.ndarray:
         """How often a loop went back to its header, by warp."""

@@ -32,11 +32,6 @@ class Role:
     def main(self) -> LoopOfRole | None:
         return next((loop for loop in self.loops if loop.is_main), None)
 
-    @property
-    def beside_main(self) -> list[LoopOfRole]:
-        """The main loop and those beside it, such as the rest of one that was unrolled."""
-        return [loop for loop in self.loops if loop.loop.parent is self.main.loop.parent]
-
 
 def find_roles(counts: Counts, loops: Iterable[Loop]) -> list[Role]:
     working = [loop for loop in loops if not loop.waits]
@@ -45,7 +40,7 @@ def find_roles(counts: Counts, loops: Iterable[Loop]) -> list[Role]:
     for warp in range(counts.warps):
         inside = np.zeros(len(counts.pcs), bool)
         for loop in working:
-            if counts.iterations(loop)[warp]:
+            if counts.executions(loop.latches)[warp]:
                 inside |= counts.columns(loop.pcs)
         shapes.append((bool(inside.any()), ran[warp] & inside if inside.any() else ran[warp]))
     groups: list[list[int]] = []
@@ -65,10 +60,8 @@ def find_roles(counts: Counts, loops: Iterable[Loop]) -> list[Role]:
         kinds = {counts.code[pc].kind for pc in counts.pcs[shape]}
         if len(groups) == 1:
             name = "all"
-        elif "tensor" in kinds:
-            name = "math"
-        elif "copy" in kinds or kinds >= {"ldg", "sts"}:
-            name = "copy"
+        elif kinds & {"tensor", "copy"}:
+            name = "math" if "tensor" in kinds else "copy"
         else:
             most = counts.values[group].sum(axis=1).max()
             name = "idle" if not has_loop and most < _IDLE * busiest else "other"
@@ -106,7 +99,7 @@ def _role(name: str, warps: Iterable[int], counts: Counts, loops: Iterable[Loop]
     rows = list(warps)
     ran = []
     for loop in loops:
-        iterations = counts.iterations(loop)[rows].mean()
+        iterations = counts.executions(loop.latches)[rows].mean()
         if iterations:
             own = counts.values[rows][:, counts.columns(loop.own)].sum()
             ran.append(LoopOfRole(loop, float(iterations), int(own)))

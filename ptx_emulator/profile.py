@@ -149,11 +149,8 @@ class Profile:
         ctas = int(np.prod(self._launch["grid"]))
         everything = np.ones_like(self.counts.issued, bool)
         in_loops = np.zeros_like(everything)
-        leader = self._leader()
         for role in self.roles:
-            # Of the leader's loops one gives the iterations; others go round in steps of their own.
-            for loop in [role.main] if role is leader else role.beside_main:
-                in_loops |= self._inside(role, loop)
+            in_loops |= self._inside(role, role.main)
             if not role.loops:  # they may be unrolled
                 in_loops[list(role.warps)] = True
         out = {
@@ -162,7 +159,7 @@ class Profile:
             "cta": _bounds.per(_bounds.cycles(model, self.counts, everything), ctas),
             "loops": None,
         }
-        if leader:
+        if leader := self._leader():
             iterations = leader.main.iterations
             out["loops"] = {
                 "unit": f"CTA and iteration of {leader.name}",
@@ -189,9 +186,10 @@ class Profile:
 
         return max(with_loop, key=rank, default=None)
 
-    def _inside(self, role: Role, of: LoopOfRole) -> np.ndarray:
+    def _inside(self, role: Role, of: LoopOfRole | None) -> np.ndarray:
         where = np.zeros_like(self.counts.issued, bool)
-        where[np.ix_(role.warps, self.counts.columns(of.loop.pcs))] = True
+        if of:
+            where[np.ix_(role.warps, self.counts.columns(of.loop.pcs))] = True
         return where
 
     def _role(self, role: Role) -> dict:
