@@ -44,9 +44,8 @@ class Flow:
             yield block
 
     def postdominators(self, block: int) -> Iterator[int]:
-        """What every way from a block to an end passes behind it, from near to far, and the
-        virtual last block."""
-        while block != len(self.ranges) and (block := self._postdominator[block]) >= 0:
+        """What every way from a block to an end passes behind it, from near to far."""
+        while (block := self._postdominator[block]) not in (-1, len(self.ranges)):
             yield block
 
     def dominates(self, a: int, b: int) -> bool:

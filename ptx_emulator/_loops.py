@@ -2,8 +2,9 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
+from itertools import takewhile
 
 from ._flow import Flow
 from ._instructions import Instruction
@@ -116,33 +117,39 @@ class _Function:
         return weights
 
     def _remainder(self, loop: Loop) -> frozenset[int]:
-        """What is left of the iterations of an unrolled loop: the largest region around it with one
-        way in and one out that has the effects of a part of its body besides. Its first block, in
-        front of the loop or a branch past it, is left out."""
-        flow, found, most = self.flow, frozenset(), 0
+        """What is left of the iterations of an unrolled loop: the most that a region around it
+        holds besides, with the effects of a part of its body."""
+        found, most = frozenset(), 0
         body = Counter(self._effects_of(loop.pcs))
+        for rest in self._besides(loop) if body else ():
+            effects = Counter(self._effects_of(rest))
+            if any(n >= body[opcode] for opcode, n in effects.items()):
+                break  # larger regions have these, too
+            parts = {Fraction(effects[opcode], n) for opcode, n in body.items()}
+            if len(parts) == 1 and effects.total() > most:
+                found, most = rest, effects.total()
+        return found
+
+    def _besides(self, loop: Loop) -> Iterator[frozenset[int]]:
+        """What regions around a loop hold besides, the smallest first. A region begins with the
+        loop, or behind a guard that may pass it by, and ends where all ways have met again."""
+        flow = self.flow
         header = self.block_of[loop.header]
-        in_front = list(flow.dominators(header))
-        for entry in in_front if body else ():
-            if loop.parent and flow.ranges[entry][0] not in loop.parent.pcs:
-                break
-            behind = list(flow.postdominators(entry))
-            if entry != in_front[0] and header in behind:
+
+        def is_around(block: int) -> bool:
+            return not loop.parent or flow.ranges[block][0] in loop.parent.pcs
+
+        guarded = -1
+        for entry in takewhile(is_around, (header, *flow.dominators(header))):
+            ends = list(takewhile(is_around, flow.postdominators(entry)))
+            if guarded in ends:
                 continue
-            for end in behind:
-                if end == header or end in in_front:
-                    continue
+            guarded = entry
+            for end in ends:
                 region = flow.between(entry, end)
                 if not all(flow.dominates(entry, block) for block in region):
                     break
-                rest = flow.pcs(region - {entry}) - loop.pcs
-                effects = Counter(self._effects_of(rest))
-                if any(n >= body[opcode] for opcode, n in effects.items()):
-                    return found  # larger regions have these, too
-                parts = {Fraction(effects[opcode], n) for opcode, n in body.items()}
-                if len(parts) == 1 and effects.total() > most:
-                    found, most = rest, effects.total()
-        return found
+                yield flow.pcs(region - {entry}) - loop.pcs
 
     def _effects_of(self, pcs: Iterable[int]) -> Iterable[str]:
         return (self.code[pc].opcode for pc in pcs if self.code[pc].kind in EFFECTS)

@@ -138,6 +138,49 @@ def test_nested(tiles, steps):
     assert inner["inside"] == outer["line"]
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_loop_that_mostly_waits(seed):
+    """Warp 1 sees five steps of a slow warp 0, each of them three times."""
+    look = """
+        WAIT@@: ld.volatile.shared.u32 %r3, [%r9];
+        setp.lt.u32 %p4, %r3, %r2;
+        @%p4 bra WAIT@@;
+        """
+    profile = profiled(
+        f"""
+        mov.u32 %r9, step;
+        mov.u32 %r2, 0;
+        setp.ge.u32 %p1, %r0, 32;
+        setp.eq.u32 %p3, %r0, 0;
+        @%p3 st.volatile.shared.u32 [%r9], %r2;
+        bar.sync 0;
+        @%p1 bra SEE;
+        STEP: add.u32 %r2, %r2, 1;
+        mov.u32 %r1, 0;
+        COUNT: add.u32 %r1, %r1, 1;
+        setp.lt.u32 %p2, %r1, 300;
+        @%p2 bra COUNT;
+        @%p3 st.volatile.shared.u32 [%r9], %r2;
+        setp.lt.u32 %p2, %r2, 5;
+        @%p2 bra STEP;
+        ret;
+        SEE: add.u32 %r2, %r2, 1;
+        {"".join(look.replace("@@", str(i)) for i in range(3))}
+        setp.lt.u32 %p2, %r2, 5;
+        @%p2 bra SEE;
+        ret;
+        """,
+        block=64,
+        before=".shared .align 4 .u32 step;",
+        mode="random",
+        seed=seed,
+    )
+    assert profile.as_dict()["failed_polls"] > 0
+    (loop,) = profile.as_dict()["roles"][1]["loops"]
+    assert loop["iterations_per_warp"] == 5
+    assert loop["per_iteration"] == {"int": 2 + 3, "lds": 3, "ctrl": 1 + 3}
+
+
 def test_warps_that_iterate_differently():
     """The mean of 3, 4, 5 and 6."""
     (loop,) = loops_of(
@@ -211,8 +254,8 @@ mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32
 L2, COPIES, TENSOR = 512 / 64, 512 / 128, 2 * 16 * 8 * 8 / 4096
 
 
-def two_roles(math, copy, grid=1):
-    """Warp 0 multiplies, warp 1 copies; %r1 is for loops around."""
+def two_roles(math, copy, grid=1, name="copy"):
+    """Warp 0 multiplies, warp 1 copies, and has this name; %r1 is for loops around."""
     body = f"""
         mov.u32 %r3, buffer;
         mov.u32 %r4, barrier;
@@ -237,7 +280,7 @@ def two_roles(math, copy, grid=1):
         body, np.zeros(1024, np.uint8), block=64, grid=grid, before=before, races=False
     )
     roles = {role["name"]: role for role in profile.as_dict()["roles"]}
-    assert set(roles) == {"math", "copy"}
+    assert set(roles) == {"math", name}
     return profile.bounds["loops"], roles
 
 
@@ -285,11 +328,21 @@ def test_a_leader_that_was_unrolled(form, n):
     assert main_loop(roles["math"])["iterations_per_warp"] == n // 2
 
 
+CONDITIONAL = f"""
+setp.eq.u32 %p7, %r1, 9;
+@%p7 bra NOTHING;
+{COPY.replace("@@", "Q")}
+NOTHING: xor.b32 %r11, %r11, %r1;
+"""
+
+
+@pytest.mark.parametrize("in_front", [COPY.replace("@@", "Q"), CONDITIONAL])
 @pytest.mark.parametrize("form", FORMS)
-def test_a_remainder_inside_another_loop(form):
+def test_a_remainder_inside_another_loop(form, in_front):
     """Tiles of 5, 6 and 7 steps; each begins with a copy of its own, as large as a step's."""
     tiles = f"""
-        TILE: {COPY.replace("@@", "Q")}
+        TILE: xor.b32 %r11, %r11, %r1;
+        {in_front}
         add.u32 %r10, %r1, 5;
         {unrolled(COPY, "%r10", 4, form)}
         add.u32 %r1, %r1, 1;
@@ -305,6 +358,7 @@ def test_a_remainder_inside_another_loop(form):
     assert main["iterations_per_warp"] == 3 and main["remainder_per_warp"] == (1 + 2 + 3) / 4
 
 
+FOUR = "".join(COPY.replace("@@", str(i)) for i in range(4))
 STORE = "st.shared.u32 [%r3+512], %r5;\n"
 
 
@@ -313,7 +367,7 @@ STORE = "st.shared.u32 [%r3+512], %r5;\n"
     [
         STORE,
         COPY.replace("@@", "X") + STORE,
-        "".join(COPY.replace("@@", f"X{i}") for i in range(4)),  # as much as the loop's body
+        FOUR.replace("WAIT", "X"),  # as much as the loop's body
         "cp.async.commit_group;\n",  # another mixture
     ],
 )
@@ -323,13 +377,58 @@ def test_what_is_behind_a_loop_and_no_remainder(behind):
         mov.u32 %r10, 8;
         setp.lt.u32 %p7, %r10, 4;
         @%p7 bra PAST;
-        {plain("".join(COPY.replace("@@", str(i)) for i in range(4)), 2)}
+        {plain(FOUR, 2)}
         PAST: setp.eq.u32 %p7, %r10, 9;
         @%p7 bra DONE;
         {behind}
         DONE: add.u32 %r10, %r10, 1;
         """
     loops, roles = two_roles(plain(MMA, 8, "MULTIPLY"), copy)
+    assert loops["cycles"]["l2"] == L2
+    assert main_loop(roles["copy"])["remainder_per_warp"] == 0
+
+
+@pytest.mark.parametrize("guard", ["", "setp.eq.u32 %p7, %r1, 9;\n@%p7 bra DONE;"])
+@pytest.mark.parametrize("in_front", [COPY.replace("@@", "Q"), CONDITIONAL])
+def test_what_is_in_front_of_a_loop(in_front, guard):
+    copy = f"xor.b32 %r11, %r11, %r1;\n{in_front}\n{guard}\n{plain(FOUR, 2)}\nDONE:"
+    loops, roles = two_roles(plain(MMA, 8, "MULTIPLY"), copy)
+    assert loops["cycles"]["l2"] == L2
+    assert main_loop(roles["copy"])["remainder_per_warp"] == 0
+
+
+def test_a_branch_to_a_loop():
+    """No block is between what is in front and the loop."""
+    copy = f"""
+        mov.u32 %r11, 0;
+        setp.eq.u32 %p7, %r1, 9;
+        @%p7 bra PLAIN;
+        {COPY.replace("@@", "Q")}
+        {plain(FOUR, 2).replace("mov.u32 %r11, 0;", "")}
+        """
+    loops, roles = two_roles(plain(MMA, 8, "MULTIPLY"), copy)
+    assert loops["cycles"]["l2"] == L2
+    assert main_loop(roles["copy"])["remainder_per_warp"] == 0
+
+
+@pytest.mark.parametrize("test", ["begin", "end"])
+def test_what_is_around_a_loop(test):
+    """The outer loop copies a tile of its own, and may be passed by."""
+    begin, end = "setp.ge.u32 %p6, %r1, 3;\n@%p6 bra DONE;", "bra TILE;"
+    if test == "end":
+        end = "setp.lt.u32 %p6, %r1, 3;\n@%p6 bra TILE;"
+    copy = f"""
+        setp.eq.u32 %p7, %r1, 9;
+        @%p7 bra DONE;
+        TILE: xor.b32 %r12, %r12, %r1;
+        {begin if test == "begin" else ""}
+        {COPY.replace("@@", "Q")}
+        {plain(FOUR, 2)}
+        add.u32 %r1, %r1, 1;
+        {end}
+        DONE:
+        """
+    loops, roles = two_roles(plain(MMA, 24, "MULTIPLY"), copy)
     assert loops["cycles"]["l2"] == L2
     assert main_loop(roles["copy"])["remainder_per_warp"] == 0
 
@@ -344,3 +443,6 @@ def test_a_producer_that_goes_through_registers():
     loops, roles = two_roles(plain(MMA, 8), plain(step, 8, "LOAD"))
     assert roles["copy"]["warps"] == [1]
     assert loops["cycles"]["l2"] == L2
+    # What writes results is no producer.
+    step += "st.global.f32 [%rd4], %f5;"
+    two_roles(plain(MMA, 8), plain(step, 8, "LOAD"), name="other")

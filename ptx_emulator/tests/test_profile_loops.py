@@ -133,7 +133,7 @@ def test_dominators(seed):
     for block, pc in enumerate(first):
         before = {first[other] for other in flow.dominators(block)}
         assert before == {it for it in alive - {pc} if pc not in reachable(successors, 0, it)}
-        behind = {first[it] for it in flow.postdominators(block) if it < len(first)}
+        behind = {first[it] for it in flow.postdominators(block)}
         left = (ends - traps) & alive
         if not left & reachable(successors, pc):
             assert not behind
