@@ -50,6 +50,20 @@ def test_tested_at_the_begin(n):
     assert loop["instructions"] == 2 * (n + 1) + 22 * n
 
 
+def test_a_test_as_long_as_the_body():
+    (loop,) = loops_of(
+        """
+        mov.u32 %r1, 0;
+        LOOP: setp.ge.u32 %p1, %r1, 4;
+        @%p1 bra END;
+        add.u32 %r1, %r1, 1;
+        bra LOOP;
+        END: ret;
+        """
+    )
+    assert loop["iterations_per_warp"] == 4
+
+
 def test_a_loop_that_is_not_entered():
     """Its short test runs, its body doesn't."""
     assert not loops_of(
@@ -140,14 +154,9 @@ def test_nested(tiles, steps):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_loop_that_mostly_waits(seed):
-    """Warp 1 sees five steps of a slow warp 0, each of them three times."""
-    look = """
-        WAIT@@: ld.volatile.shared.u32 %r3, [%r9];
-        setp.lt.u32 %p4, %r3, %r2;
-        @%p4 bra WAIT@@;
-        """
+    """Warp 1 sees five steps of a slow warp 0."""
     profile = profiled(
-        f"""
+        """
         mov.u32 %r9, step;
         mov.u32 %r2, 0;
         setp.ge.u32 %p1, %r0, 32;
@@ -165,7 +174,10 @@ def test_a_loop_that_mostly_waits(seed):
         @%p2 bra STEP;
         ret;
         SEE: add.u32 %r2, %r2, 1;
-        {"".join(look.replace("@@", str(i)) for i in range(3))}
+        WAIT: ld.volatile.shared.u32 %r3, [%r9];
+        xor.b32 %r4, %r4, %r3;
+        setp.lt.u32 %p4, %r3, %r2;
+        @%p4 bra WAIT;
         setp.lt.u32 %p2, %r2, 5;
         @%p2 bra SEE;
         ret;
@@ -178,7 +190,7 @@ def test_a_loop_that_mostly_waits(seed):
     assert profile.as_dict()["failed_polls"] > 0
     (loop,) = profile.as_dict()["roles"][1]["loops"]
     assert loop["iterations_per_warp"] == 5
-    assert loop["per_iteration"] == {"int": 2 + 3, "lds": 3, "ctrl": 1 + 3}
+    assert loop["per_iteration"] == {"int": 2 + 2, "lds": 1, "ctrl": 1 + 1}
 
 
 def test_warps_that_iterate_differently():
@@ -411,21 +423,22 @@ def test_a_branch_to_a_loop():
     assert main_loop(roles["copy"])["remainder_per_warp"] == 0
 
 
-@pytest.mark.parametrize("test", ["begin", "end"])
-def test_what_is_around_a_loop(test):
+@pytest.mark.parametrize("in_front", [COPY.replace("@@", "Q"), CONDITIONAL])
+@pytest.mark.parametrize("test", ["begin", "middle", "end"])
+def test_what_is_around_a_loop(test, in_front):
     """The outer loop copies a tile of its own, and may be passed by."""
-    begin, end = "setp.ge.u32 %p6, %r1, 3;\n@%p6 bra DONE;", "bra TILE;"
-    if test == "end":
-        end = "setp.lt.u32 %p6, %r1, 3;\n@%p6 bra TILE;"
+    leave = "setp.ge.u32 %p6, %r1, 3;\n@%p6 bra DONE;"
+    again = "setp.lt.u32 %p6, %r1, 3;\n@%p6 bra TILE;" if test == "end" else "bra TILE;"
     copy = f"""
         setp.eq.u32 %p7, %r1, 9;
         @%p7 bra DONE;
         TILE: xor.b32 %r12, %r12, %r1;
-        {begin if test == "begin" else ""}
-        {COPY.replace("@@", "Q")}
+        {leave if test == "begin" else ""}
+        {in_front}
+        {leave if test == "middle" else ""}
         {plain(FOUR, 2)}
         add.u32 %r1, %r1, 1;
-        {end}
+        {again}
         DONE:
         """
     loops, roles = two_roles(plain(MMA, 24, "MULTIPLY"), copy)
