@@ -47,9 +47,17 @@ class Counts:
     def columns(self, pcs: Iterable[int]) -> np.ndarray:
         return np.isin(self.pcs, list(pcs))
 
-    def executions(self, pcs: Iterable[int]) -> np.ndarray:
-        """Of these instructions, by warp."""
-        return self.issued[:, self.columns(pcs)].sum(axis=1)
+    def iterations(self, loop: Loop) -> np.ndarray:
+        """How often most of a loop ran, by warp: the part in front of an exit may run once more
+        than what is behind it."""
+        pcs = np.array(sorted(loop.weights))
+        weights = np.array([loop.weights[pc] for pc in pcs])
+        ran = np.zeros((self.warps, len(pcs)), np.int64)
+        ran[:, np.isin(pcs, self.pcs)] = self.values[:, self.columns(pcs)]
+        order = np.argsort(ran, axis=1)
+        half = np.cumsum(weights[order], axis=1) * 2 >= weights.sum()
+        median = np.take_along_axis(order, half.argmax(axis=1)[:, None], axis=1)
+        return np.take_along_axis(ran, median, axis=1)[:, 0]
 
     def polls(self, loop: Loop) -> np.ndarray:
         """How often a loop went back to its header, by warp."""

@@ -64,9 +64,12 @@ def _loops(profile: dict) -> str:
             where = f"lines {loop['line']}-{loop['last_line']}"
             where += f" ({loop['source']})" if loop["source"] else ""
             main = "main loop" if loop["is_main"] else "loop"
+            turns = f"{loop['iterations_per_warp']:g}"
+            if loop["remainder_per_warp"]:
+                turns += f" + {loop['remainder_per_warp']:g}"
             out.append(
-                f"  {role['name']}: {main} at {where}, {loop['iterations_per_warp']:g} iterations "
-                f"a warp\n    each: {classes}"
+                f"  {role['name']}: {main} at {where}, {turns} iterations a warp\n"
+                f"    each: {classes}"
             )
     return "Loops, warp instructions of a warp and iteration\n" + "\n".join(out) if out else ""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from ._counts import Counts
-from ._loops import Loop
+from ._loops import EFFECTS, Loop
 
 # Warps whose loops have this part of their executed instructions in common are of one role: a role
 # may have a leader, which does a little more.
@@ -18,6 +18,7 @@ _IDLE = 0.1  # of the instructions of the busiest warp
 class LoopOfRole:
     loop: Loop
     iterations: float  # of a warp, on average, in the whole launch
+    remainder: float  # the same, if it was unrolled: what is done outside, in parts of an iteration
     instructions: int  # of all warps, its own
     is_main: bool = False
 
@@ -36,11 +37,12 @@ class Role:
 def find_roles(counts: Counts, loops: Iterable[Loop]) -> list[Role]:
     working = [loop for loop in loops if not loop.waits]
     ran = counts.values > 0
+    iterations = [(loop, counts.iterations(loop)) for loop in working]
     shapes = []
     for warp in range(counts.warps):
         inside = np.zeros(len(counts.pcs), bool)
-        for loop in working:
-            if counts.executions(loop.latches)[warp]:
+        for loop, of_warps in iterations:
+            if of_warps[warp]:
                 inside |= counts.columns(loop.pcs)
         shapes.append((bool(inside.any()), ran[warp] & inside if inside.any() else ran[warp]))
     groups: list[list[int]] = []
@@ -60,8 +62,10 @@ def find_roles(counts: Counts, loops: Iterable[Loop]) -> list[Role]:
         kinds = {counts.code[pc].kind for pc in counts.pcs[shape]}
         if len(groups) == 1:
             name = "all"
-        elif kinds & {"tensor", "copy"}:
-            name = "math" if "tensor" in kinds else "copy"
+        elif "tensor" in kinds:
+            name = "math"
+        elif "copy" in kinds or ({"ldg", "sts"} <= kinds and "stg" not in kinds):
+            name = "copy"
         else:
             most = counts.values[group].sum(axis=1).max()
             name = "idle" if not has_loop and most < _IDLE * busiest else "other"
@@ -96,13 +100,22 @@ def named_roles(
 
 def _role(name: str, warps: Iterable[int], counts: Counts, loops: Iterable[Loop]) -> Role:
     warps = tuple(warps)
-    rows = list(warps)
-    ran = []
+    values = counts.values[list(warps)].sum(axis=0)
+    ran, sizes = [], []
     for loop in loops:
-        iterations = counts.executions(loop.latches)[rows].mean()
+        iterations = float(counts.iterations(loop)[list(warps)].mean())
         if iterations:
-            own = counts.values[rows][:, counts.columns(loop.own)].sum()
-            ran.append(LoopOfRole(loop, float(iterations), int(own)))
+            own, rest = values[counts.columns(loop.own)], values[counts.columns(loop.remainder)]
+            remainder = iterations * _part(counts, loop, values)
+            ran.append(LoopOfRole(loop, iterations, remainder, int(own.sum())))
+            sizes.append((own.sum() + rest.sum(), -loop.header))
     if ran:
-        max(ran, key=lambda r: (r.instructions, -r.loop.header)).is_main = True
+        ran[sizes.index(max(sizes))].is_main = True
     return Role(name, warps, ran)
+
+
+def _part(counts: Counts, loop: Loop, values: np.ndarray) -> float:
+    """How much was done in a loop's remainder, as a part of what was done in the loop."""
+    with_effects = values * [counts.code[pc].kind in EFFECTS for pc in counts.pcs]
+    rest = with_effects[counts.columns(loop.remainder)].sum()
+    return float(rest / with_effects[counts.columns(loop.pcs)].sum()) if rest else 0.0

@@ -150,8 +150,10 @@ class Profile:
         everything = np.ones_like(self.counts.issued, bool)
         in_loops = np.zeros_like(everything)
         for role in self.roles:
-            in_loops |= self._inside(role, role.main)
-            if not role.loops:  # they may be unrolled
+            if role.main:
+                main = role.main.loop
+                in_loops |= self._inside(role, main.pcs | main.remainder)
+            else:  # they may be unrolled
                 in_loops[list(role.warps)] = True
         out = {
             "label": LABEL,
@@ -160,7 +162,7 @@ class Profile:
             "loops": None,
         }
         if leader := self._leader():
-            iterations = leader.main.iterations
+            iterations = leader.main.iterations + leader.main.remainder
             out["loops"] = {
                 "unit": f"CTA and iteration of {leader.name}",
                 "iterations_per_cta": iterations / ctas,
@@ -186,10 +188,9 @@ class Profile:
 
         return max(with_loop, key=rank, default=None)
 
-    def _inside(self, role: Role, of: LoopOfRole | None) -> np.ndarray:
+    def _inside(self, role: Role, pcs: Iterable[int]) -> np.ndarray:
         where = np.zeros_like(self.counts.issued, bool)
-        if of:
-            where[np.ix_(role.warps, self.counts.columns(of.loop.pcs))] = True
+        where[np.ix_(role.warps, self.counts.columns(pcs))] = True
         return where
 
     def _role(self, role: Role) -> dict:
@@ -216,12 +217,13 @@ class Profile:
             "is_main": of.is_main,
             "inside": code[loop.parent.header].line if loop.parent else None,
             "iterations_per_warp": round(of.iterations, 3),
+            "remainder_per_warp": round(of.remainder, 3),
             "instructions": of.instructions,
             "per_iteration": {k: round(v / n, 3) for k, v in self._classes(values).items()},
             "bound": None,
         }
         if self._model and of.is_main:
-            bound = _bounds.cycles(self._model, self.counts, self._inside(role, of))
+            bound = _bounds.cycles(self._model, self.counts, self._inside(role, loop.pcs))
             out["bound"] = _bounds.per(bound, of.iterations)
         return out
 

@@ -4,14 +4,24 @@ import random
 
 import pytest
 
+from ptx_emulator._flow import Flow
 from ptx_emulator._instructions import Instruction
 from ptx_emulator._loops import find_loops
 
 
-def function(successors, first=0, number=0):
+def function(successors, first=0, number=0, traps=()):
     """Instructions that only branch."""
     return [
-        Instruction(first + i, "bra", i, "", number, "ctrl", "", tuple(first + to for to in of))
+        Instruction(
+            first + i,
+            "trap" if i in traps else "bra",
+            i,
+            "",
+            number,
+            "ctrl",
+            "",
+            tuple(first + to for to in of),
+        )
         for i, of in enumerate(successors)
     ]
 
@@ -82,3 +92,50 @@ def test_random_control_flow(seed):
         for pc in loop.pcs - {loop.header}:
             passed = not set(loop.latches) & reachable(edges, loop.header, without=pc)
             assert (pc in loop.always) == passed
+        check_weights(loop, code)
+
+
+def check_weights(loop, code):
+    """One for each instruction of its own that every way round passes, and for inner loops that
+    they pass, all of which is put on the last of these instructions in front."""
+    flow = [of.successors for of in code]
+    first = next(pc for pc, of in enumerate(code) if of.function == code[loop.header].function)
+    own = loop.own & loop.always
+    expected = dict.fromkeys(own, 1)
+    for child in loop.children:
+        if child.header in loop.always:
+            in_front = [
+                pc
+                for pc in own
+                if child.header not in reachable(flow, first, without=pc) or pc == first
+            ]
+            (last,) = [
+                pc
+                for pc in in_front
+                if all(pc == it or pc not in reachable(flow, first, without=it) for it in in_front)
+            ]
+            expected[last] += len(child.pcs)
+    assert loop.weights == expected
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_dominators(seed):
+    """Against ways with and without a block, of instructions that each are one."""
+    generator = random.Random(seed)
+    successors = random_flow(generator, generator.randrange(3, 25))
+    successors = [of if len(of) != 1 else of * 2 for of in successors]  # a block each
+    ends = {pc for pc, of in enumerate(successors) if not of}
+    traps = {pc for pc in ends if generator.random() < 0.5}
+    flow = Flow(function(successors, traps=traps), 0, len(successors))
+    first = [start for start, _ in flow.ranges]
+    alive = reachable(successors, 0)
+    assert sorted(first) == sorted(alive)
+    for block, pc in enumerate(first):
+        before = {first[other] for other in flow.dominators(block)}
+        assert before == {it for it in alive - {pc} if pc not in reachable(successors, 0, it)}
+        behind = {first[it] for it in flow.postdominators(block)}
+        left = (ends - traps) & alive
+        if not left & reachable(successors, pc):
+            assert not behind
+        else:
+            assert behind == {it for it in alive - {pc} if not left & reachable(successors, pc, it)}
