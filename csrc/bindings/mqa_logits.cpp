@@ -3,6 +3,7 @@
 #include <string>
 
 #include "../cpu/ops.h"
+#include "../cuda/ops.h"
 
 namespace dsa {
 
@@ -18,11 +19,16 @@ void mqa_logits(const Tensor& q, const Tensor& k, const Tensor& weights,
   p.fill = fill;
   p.out = op.output<2>("out", out,
       {{DType::kFloat32, DType::kBFloat16}, {p.q.size[0], p.compressed ? -1 : p.k.size[0]}});
-  op.run(p, cpu::mqa_logits);
+  op.run(p, cpu::mqa_logits, cuda::mqa_logits);
 }
 
 STABLE_TORCH_LIBRARY_IMPL(dsa_kernels, CPU, m) {
   m.impl("mqa_logits", TORCH_BOX(&mqa_logits<Backend::kCpu>));
+  m.impl("mqa_logits.emulated", TORCH_BOX(&mqa_logits<Backend::kEmulated>));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(dsa_kernels, CUDA, m) {
+  m.impl("mqa_logits", TORCH_BOX(&mqa_logits<Backend::kCuda>));
 }
 
 }  // namespace dsa
