@@ -31,7 +31,7 @@ def code_directory() -> Path:
 
 
 def emulation_problem(op: str) -> str | None:
-    """Why `op` cannot run in the emulator here, or None. Looks for files only: it builds nothing."""
+    """Why `op` cannot run in the emulator here, or None. Looks for files only, builds nothing."""
     if not any(code_directory().glob(f"{op}.*.ptx")):
         return f"there is no PTX of it in {code_directory()} (run `make ptx`)"
     if importlib.util.find_spec("ptx_emulator") is None:
