@@ -7,5 +7,6 @@
 namespace dsa::cuda {
 
 void mqa_logits(const MqaLogitsParams& p, const Target& target);
+void paged_mqa_logits(const PagedMqaLogitsParams& p, const Target& target);
 
 }  // namespace dsa::cuda

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cuda_fp8.h>
+#include <math_constants.h>
 
 #include <type_traits>
 
@@ -66,6 +67,7 @@ struct ScoreShared {
   alignas(128) float scale[C::kStages][C::kKeys];
   alignas(16) float weights[2][C::kN];
   RowRange rows[2][C::kQueries];
+  uint64_t exists[C::kStages];  // bit i: key i of the tile, where a Problem's keys may have holes
   Block block[2];
   uint64_t q_full[2], q_empty[2], k_full[C::kStages], k_empty[C::kStages], turn[2];
   Share share;
@@ -180,6 +182,7 @@ __device__ void produce(const Problem& problem, ScoreShared<C>& s) {
   const int lane = lane_index();
   RingPosition<2> q;
   RingPosition<C::kStages> k;
+  typename Problem::LoadState state;
   int block = s.share.block, tile = s.share.tile;
   for (int64_t left = s.share.tiles; left > 0; ++block, tile = 0) {
     const RowRange row = lane < C::kQueries ? problem.row_range(block, lane) : RowRange{0, 0};
@@ -197,7 +200,7 @@ __device__ void produce(const Problem& problem, ScoreShared<C>& s) {
     q.advance();
     for (int t = 0; t < tiles; ++t) {
       mbarrier_wait(s.k_empty[k.stage], k.parity ^ 1);
-      problem.load_keys(s, k.stage, block, first_key + t * C::kKeys);
+      problem.load_keys(s, k.stage, block, first_key + t * C::kKeys, state);
       k.advance();
     }
     left -= tiles;
@@ -318,6 +321,11 @@ __device__ void score_tiles(const Problem& problem, ScoreShared<C>& s, int group
         scale[0] = s.scale[stage][row];
         scale[1] = s.scale[stage][row + 8];
       }
+      bool exists[2] = {true, true};
+      if constexpr (Problem::kHoles) {
+        exists[0] = s.exists[stage] >> row & 1;
+        exists[1] = s.exists[stage] >> (row + 8) & 1;
+      }
       wgmma_wait<0>();
       pin(d);
       __syncwarp();
@@ -334,8 +342,10 @@ __device__ void score_tiles(const Problem& problem, ScoreShared<C>& s, int group
         const int entry = first_entry + i, query = entry / 2, upper = entry % 2;
         const int key = block.first_key + tile * C::kKeys + row + 8 * upper;
         const RowRange range = s.rows[q.stage][query];
+        const float logit = (upper ? scale[1] : scale[0]) * v[i];
         if (Sums::owner(lane % 4) && range.has(key))
-          problem.store(block.index, query, key, range, (upper ? scale[1] : scale[0]) * v[i]);
+          problem.store(block.index, query, key, range,
+                        (upper ? exists[1] : exists[0]) ? logit : -CUDART_INF_F);
       }
     }
     done += block.tiles;

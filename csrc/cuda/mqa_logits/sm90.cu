@@ -11,6 +11,9 @@ namespace {
 
 template <class C>
 struct Ragged {
+  static constexpr bool kHoles = false;
+  struct LoadState {};
+
   const MqaLogitsArgs& a;
   const TensorMap &q_map, &k_map, &scale_map;
 
@@ -67,7 +70,7 @@ struct Ragged {
     if (lane_index() == 0) mbarrier_arrive(s.q_full[stage]);
   }
 
-  __device__ void load_keys(ScoreShared<C>& s, int stage, int, int first_key) const {
+  __device__ void load_keys(ScoreShared<C>& s, int stage, int, int first_key, LoadState&) const {
     using Element = typename C::Element;
     if (!a.map_k)
       copy_rows<C>(s.k[stage], C::kKeys, [&](int i) -> const Element* {
