@@ -122,9 +122,7 @@ def main(arguments: list[str] | None = None) -> None:
     chosen = sources(options.op)
     with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS", os.cpu_count() or 1))) as pool:
         jobs = [
-            pool.submit(
-                build, s, options.out, nvcc, version, options.ptx_only, options.fault
-            )
+            pool.submit(build, s, options.out, nvcc, version, options.ptx_only, options.fault)
             for s in chosen
         ]
         for job in jobs:

@@ -1,9 +1,9 @@
 // Indexer scores of blocks of query tokens against tiles of 64 keys, on sm_90a: what mqa_logits and
 // paged_mqa_logits share. docs/indexer.md has the tiling picture and the budgets.
 //
-//   warpgroup 0   warp 0: hands out blocks, loads queries and keys.  warps 1-3: columns without a key
-//   warpgroup 1   even tiles  D [64 keys x (queries x heads)] = K [64 x dim] Q^T
-//   warpgroup 2   odd tiles
+//   warpgroup 0   warp 0: hands out blocks, loads queries and keys.  warps 1-3: columns without a
+//   key warpgroup 1   even tiles  D [64 keys x (queries x heads)] = K [64 x dim] Q^T warpgroup 2
+//   odd tiles
 //
 // A Problem says which rows a block has, which keys each row scores, where the operands come from,
 // and where a score goes.
@@ -76,8 +76,7 @@ struct ScoreShared {
 
 template <class C>
 __device__ ScoreShared<C>& score_shared() {
-  static_assert(sizeof(ScoreShared<C>) <=
-                score_shared_bytes(C::kQueries, C::kHeads, C::kRowBytes));
+  static_assert(sizeof(ScoreShared<C>) <= score_shared_bytes(C::kQueries, C::kHeads, C::kRowBytes));
   extern __shared__ __align__(1024) uint8_t bytes[];
   return *reinterpret_cast<ScoreShared<C>*>(bytes);
 }
@@ -99,7 +98,9 @@ __device__ void init_barriers(ScoreShared<C>& s) {
 }
 
 // Tiles that hold [start, end), the first of which begins on a 32-byte sector of logits.
-__device__ inline int first_key_of(RowRange range) { return range.start & ~7; }
+__device__ inline int first_key_of(RowRange range) {
+  return range.start & ~7;
+}
 __device__ inline int tiles_of(RowRange range) {
   return range.end > range.start ? ceil_div(range.end - first_key_of(range), 64) : 0;
 }
@@ -236,8 +237,8 @@ __device__ inline float relu(float x) {
   return y;
 }
 
-// A thread has, of each query, 2 rows (keys) x heads / 4 columns of D. v[2 q + h] is its part of the
-// sum over heads of query q and row h.
+// A thread has, of each query, 2 rows (keys) x heads / 4 columns of D. v[2 q + h] is its part of
+// the sum over heads of query q and row h.
 template <class C>
 __device__ void sum_heads(const float (&d)[C::kN / 2], const float (&w)[C::kN / 4],
                           float (&v)[2 * C::kQueries]) {
@@ -256,8 +257,9 @@ __device__ void sum_heads(const float (&d)[C::kN / 2], const float (&w)[C::kN / 
     }
 }
 
-// Adds up the four lanes of a quad. Instead of all sums in all lanes, each keeps half of them at each
-// step: lane t of the quad ends with v[0 .. kept) = entries [first, first + kept) of the old v.
+// Adds up the four lanes of a quad. Instead of all sums in all lanes, each keeps half of them at
+// each step: lane t of the quad ends with v[0 .. kept) = entries [first, first + kept) of the old
+// v.
 template <int n>
 struct QuadSums {
   static constexpr int kKept = n >= 4 ? n / 4 : 1;

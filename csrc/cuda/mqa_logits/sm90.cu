@@ -134,11 +134,11 @@ __device__ void mqa_logits(const MqaLogitsArgs& args, const TensorMap& q_map,
 }  // namespace
 }  // namespace dsa
 
-#define KERNEL(element, heads, dim)                                                           \
+#define KERNEL(element, heads, dim)                                                              \
   extern "C" __global__ void __launch_bounds__(384, 1) mqa_logits_##element##_h##heads##_d##dim( \
       const __grid_constant__ dsa::MqaLogitsArgs args, const __grid_constant__ dsa::TensorMap q, \
       const __grid_constant__ dsa::TensorMap k, const __grid_constant__ dsa::TensorMap scale) {  \
-    dsa::mqa_logits<dsa::element, heads, dim>(args, q, k, scale);                             \
+    dsa::mqa_logits<dsa::element, heads, dim>(args, q, k, scale);                                \
   }
 #define KERNELS(element, heads) KERNEL(element, heads, 64) KERNEL(element, heads, 128)
 

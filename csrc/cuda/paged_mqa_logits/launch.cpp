@@ -5,23 +5,21 @@
 #include "../ops.h"
 #include "../tensor_map.h"
 #include "kernel.h"
-#include "score_rows.h"
 
 namespace dsa::cuda {
 
-void score_requests(const PagedMqaLogitsParams& p, int64_t first, int64_t count, int min_keys,
-                    const Target& target) {
-  const int64_t next_n = p.q.size[1], heads = p.q.size[2], dim = p.q.size[3];
+void paged_mqa_logits(const PagedMqaLogitsParams& p, int min_keys, const Target& target) {
+  const int64_t batch = p.q.size[0], next_n = p.q.size[1], heads = p.q.size[2], dim = p.q.size[3];
   const int64_t num_pages = p.cache.size[0], page_size = p.cache.size[1];
   const int64_t max_pages = p.block_table.size[1], width = p.out.size[1];
-  if (count * next_n == 0 || width == 0) return;
+  if (batch * next_n == 0 || width == 0) return;
 
   PagedMqaLogitsArgs args{};
-  args.q = p.q.as<char>() + first * p.q.stride[0];
+  args.q = p.q.data;
   args.cache = p.cache.as<uint8_t>();
-  args.weights = p.weights.as<float>() + first * next_n * p.weights.stride[0];
-  args.seq_lens = p.seq_lens.as<int>() + first * p.seq_lens.stride[0];
-  args.block_table = p.block_table.as<int>() + first * p.block_table.stride[0];
+  args.weights = p.weights.as<float>();
+  args.seq_lens = p.seq_lens.as<int>();
+  args.block_table = p.block_table.as<int>();
   args.out = p.out.data;
   args.q_batch_stride = p.q.stride[0];
   args.q_token_stride = p.q.stride[1];
@@ -33,7 +31,7 @@ void score_requests(const PagedMqaLogitsParams& p, int64_t first, int64_t count,
   args.table_stride = p.block_table.stride[0];
   args.out_stride = p.out.stride[0];
   args.addressable = std::min<int64_t>(num_pages > 0 ? page_size * max_pages : 0, INT32_MAX);
-  args.batch = static_cast<int>(count);
+  args.batch = static_cast<int>(batch);
   args.next_n = static_cast<int>(next_n);
   args.num_pages = static_cast<int>(num_pages);
   args.page_size = static_cast<int>(page_size);
@@ -48,7 +46,7 @@ void score_requests(const PagedMqaLogitsParams& p, int64_t first, int64_t count,
   TensorMap q_map{}, k_map{}, scale_map{};
   args.map_q = can_map(args.q, {p.q.stride[2], p.q.stride[1], p.q.stride[0]});
   if (args.map_q)
-    q_map = tensor_map(target, p.q.dtype, const_cast<void*>(args.q), {dim, heads, next_n, count},
+    q_map = tensor_map(target, p.q.dtype, const_cast<void*>(args.q), {dim, heads, next_n, batch},
                        {p.q.stride[2], p.q.stride[1], p.q.stride[0]},
                        {static_cast<uint32_t>(dim), static_cast<uint32_t>(heads),
                         static_cast<uint32_t>(queries), 1},
@@ -61,14 +59,13 @@ void score_requests(const PagedMqaLogitsParams& p, int64_t first, int64_t count,
     uint8_t* cache = p.cache.as<uint8_t>();
     k_map = tensor_map(target, DType::kUInt8, cache, {dim, page_size, num_pages},
                        {dim, p.cache.stride[0]}, {static_cast<uint32_t>(dim), rows, 1}, swizzle);
-    scale_map = tensor_map(target, DType::kFloat32, cache + page_size * dim,
-                           {page_size, num_pages}, {p.cache.stride[0]}, {rows, 1},
-                           MapSwizzle::kNone);
+    scale_map = tensor_map(target, DType::kFloat32, cache + page_size * dim, {page_size, num_pages},
+                           {p.cache.stride[0]}, {rows, 1}, MapSwizzle::kNone);
   }
 
   const int64_t tiles = (std::min(width, args.addressable) + kScoreKeys - 1) / kScoreKeys;
-  const int64_t blocks = count * ((next_n + queries - 1) / queries);
-  const int64_t filling = (count * next_n + 2) / 3;
+  const int64_t blocks = batch * ((next_n + queries - 1) / queries);
+  const int64_t filling = (batch * next_n + 2) / 3;
   Shape shape;
   shape.grid[0] = static_cast<uint32_t>(
       std::clamp<int64_t>(std::max(blocks * tiles, filling), 1, target.num_sms));
@@ -81,7 +78,7 @@ void score_requests(const PagedMqaLogitsParams& p, int64_t first, int64_t count,
 }
 
 void paged_mqa_logits(const PagedMqaLogitsParams& p, const Target& target) {
-  score_requests(p, 0, p.q.size[0], 0, target);
+  paged_mqa_logits(p, 0, target);
 }
 
 }  // namespace dsa::cuda

@@ -33,8 +33,8 @@ struct Paged {
   }
 
   __device__ int length(int request, int token) const {
-    const int n =
-        a.seq_lens[request * a.lens_batch_stride + token * a.lens_token_stride] - (DSA_FAULT == 151);
+    const int n = a.seq_lens[request * a.lens_batch_stride + token * a.lens_token_stride] -
+                  (DSA_FAULT == 151);
     return max(min(n, a.max_seq_len), 0);
   }
   __device__ RowRange row_range(int block, int i) const {
@@ -181,13 +181,13 @@ __device__ void paged_mqa_logits(const PagedMqaLogitsArgs& args, const TensorMap
 }  // namespace
 }  // namespace dsa
 
-#define KERNEL(heads, dim, queries)                                               \
-  extern "C" __global__ void __launch_bounds__(384, 1)                            \
-      paged_mqa_logits_h##heads##_d##dim##_q##queries(                            \
-          const __grid_constant__ dsa::PagedMqaLogitsArgs args,                   \
+#define KERNEL(heads, dim, queries)                                                           \
+  extern "C" __global__ void __launch_bounds__(384, 1)                                        \
+      paged_mqa_logits_h##heads##_d##dim##_q##queries(                                        \
+          const __grid_constant__ dsa::PagedMqaLogitsArgs args,                               \
           const __grid_constant__ dsa::TensorMap q, const __grid_constant__ dsa::TensorMap k, \
-          const __grid_constant__ dsa::TensorMap scale) {                         \
-    dsa::paged_mqa_logits<heads, dim, queries>(args, q, k, scale);                \
+          const __grid_constant__ dsa::TensorMap scale) {                                     \
+    dsa::paged_mqa_logits<heads, dim, queries>(args, q, k, scale);                            \
   }
 #define KERNELS(heads, dim) KERNEL(heads, dim, 1) KERNEL(heads, dim, 2) KERNEL(heads, dim, 4)
 
