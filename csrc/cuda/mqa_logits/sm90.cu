@@ -45,7 +45,7 @@ struct Ragged {
   }
 
   __device__ float weight(int block, int i, int head) const {
-    const int64_t row = block * C::kQueries + i;
+    const int64_t row = int64_t{block} * C::kQueries + i;
     return row < a.num_rows ? a.weights[row * a.weights_stride + head] : 0.0f;
   }
 
@@ -61,7 +61,7 @@ struct Ragged {
       return;
     }
     copy_rows<C>(s.q[stage], C::kN, [&](int i) -> const Element* {
-      const int64_t row = block * C::kQueries + i / C::kHeads;
+      const int64_t row = int64_t{block} * C::kQueries + i / C::kHeads;
       if (row >= a.num_rows) return nullptr;
       return static_cast<const Element*>(a.q) + row * a.q_row_stride +
              i % C::kHeads * a.q_head_stride;
@@ -92,9 +92,10 @@ struct Ragged {
                  i * C::kSubtileElements, first_key);
   }
 
-  __device__ void store(int block, int i, int key, RowRange keys, float logit) const {
-    const int64_t row = block * C::kQueries + i;
-    const int64_t at = row * a.out_stride + key - (a.compressed ? keys.start : 0);
+  __device__ int64_t first_of(int block, int i, RowRange keys) const {
+    return (int64_t{block} * C::kQueries + i) * a.out_stride - (a.compressed ? keys.start : 0);
+  }
+  __device__ void store(int64_t at, float logit) const {
     if (a.out_bf16)
       static_cast<bf16*>(a.out)[at] = __float2bfloat16_rn(logit);
     else

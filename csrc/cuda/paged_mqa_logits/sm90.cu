@@ -148,8 +148,10 @@ struct Paged {
     if (lane_index() == 0) mbarrier_arrive(s.k_full[stage]);
   }
 
-  __device__ void store(int block, int i, int key, RowRange, float logit) const {
-    const int64_t at = row_of(block, i) * a.out_stride + key;
+  __device__ int64_t first_of(int block, int i, RowRange) const {
+    return row_of(block, i) * a.out_stride;
+  }
+  __device__ void store(int64_t at, float logit) const {
     if (a.out_bf16)
       static_cast<bf16*>(a.out)[at] = __float2bfloat16_rn(logit);
     else
