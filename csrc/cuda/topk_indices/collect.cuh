@@ -36,7 +36,7 @@ __device__ __forceinline__ void collect(CollectShared& s, uint2* candidates, int
   const float from = value_of(max(low + strict, kMinusInfinityKey));
   const float at = strict && low != kNanKey ? value_of(low) : __int_as_float(0x7fffffff);
   int ties = 0;
-  slice.for_each_tile([&](const float(&x)[kTileEntries], auto index) {
+  slice.for_each_tile([&](const float (&x)[kTileEntries], auto index) {
     int hits = 0;
 #pragma unroll
     for (int j = 0; j < kTileEntries; ++j) {

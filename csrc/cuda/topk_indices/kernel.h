@@ -19,6 +19,17 @@ constexpr int kTopkThreads = 512;
 constexpr int kTopkMaxCluster = 8;  // the most that every GPU with clusters can place
 
 // Room for twice the candidates that a good guess lets through; rows up to this size need no guess.
-constexpr int topk_capacity(int topk) { return topk > 1024 ? 4 * topk : 4096; }
+constexpr int topk_capacity(int topk) {
+  return topk > 1024 ? 4 * topk : 4096;
+}
+
+constexpr int64_t kTopkMaxEntries =
+    INT32_MAX - 65536;  // so that int indices of tiles don't overflow
+
+// SelectShared, then the candidates (8 bytes) and, in a cluster, the keys of all CTAs' (4 bytes).
+constexpr int kTopkSharedBytes = 41600;
+constexpr int topk_shared_bytes(int capacity, bool clustered) {
+  return kTopkSharedBytes + capacity * (clustered ? 12 : 8);
+}
 
 }  // namespace dsa

@@ -73,7 +73,8 @@ class RowSelector {
     const int step = group_.size * kTopkThreads;
     for (int i = group_.rank * kTopkThreads + threadIdx.x; i < size; i += step) {
       const int offset = __umulhi(i * 0x9e3779b1u, stride);
-      group_.store_to_all(&s_.sample[i], key_of(row.data[static_cast<int64_t>(i) * stride + offset]));
+      group_.store_to_all(&s_.sample[i],
+                          key_of(row.data[static_cast<int64_t>(i) * stride + offset]));
     }
     group_.sync();
     const float expected = static_cast<float>(k) / stride;
@@ -87,8 +88,8 @@ class RowSelector {
   __device__ __forceinline__ void share_counts(const Slice& slice, const Guess& guess) const {
     const uint32_t count = s_.collect.count;
     group_.publish(s_.candidates, count);
-    group_.publish(s_.ties, guess.strict && guess.low == kNanKey ? slice.size - count
-                                                                 : s_.collect.ties);
+    group_.publish(s_.ties,
+                   guess.strict && guess.low == kNanKey ? slice.size - count : s_.collect.ties);
     group_.sync();
   }
 
@@ -107,9 +108,8 @@ class RowSelector {
       t = find_threshold(s_.histogram, k, visit_mine, [] {});
     }
     const Selected before = selected_before(t, visit_mine);
-    emit(s_.emit, slice, t, k, before, out, [&](int window, int, int) {
-      mark_candidates(s_.emit, candidates_, mine, window, t);
-    });
+    emit(s_.emit, slice, t, k, before, out,
+         [&](int window, int, int) { mark_candidates(s_.emit, candidates_, mine, window, t); });
   }
 
   // All candidates, and the first ties in the row.
@@ -125,7 +125,7 @@ class RowSelector {
 
   __device__ __forceinline__ void select_from_row(const Slice& slice, int k, int* out) {
     const auto visit = [&](auto f) {
-      slice.for_each_tile([&](const float(&x)[kTileEntries], auto index) {
+      slice.for_each_tile([&](const float (&x)[kTileEntries], auto index) {
 #pragma unroll
         for (int j = 0; j < kTileEntries; ++j)
           f(slice.contains(index(j / kVector) + j % kVector), key_of(x[j]));

@@ -6,8 +6,8 @@
 
 namespace dsa {
 
-constexpr int kVector = 4;        // floats of a 16-byte load
-constexpr int kTileVectors = 4;   // of a thread, in flight together
+constexpr int kVector = 4;       // floats of a 16-byte load
+constexpr int kTileVectors = 4;  // of a thread, in flight together
 constexpr int kTileEntries = kTileVectors * kVector;
 constexpr int kTile = kTopkThreads * kTileEntries;
 
@@ -19,7 +19,10 @@ struct Slice {
   int head;
 
   __device__ __forceinline__ Slice(const float* data, int first, int size)
-      : data(data), first(first), size(size), head(reinterpret_cast<uintptr_t>(data) / 4 % kVector) {}
+      : data(data),
+        first(first),
+        size(size),
+        head(reinterpret_cast<uintptr_t>(data) / 4 % kVector) {}
 
   // The share of CTA `rank` of `count`: whole vectors.
   __device__ __forceinline__ Slice share(int rank, int count) const {

@@ -5,9 +5,9 @@
 namespace dsa {
 namespace {
 
+static_assert(sizeof(SelectShared) <= kTopkSharedBytes);
 extern __shared__ __align__(16) uint8_t dynamic_shared[];
 
-// Shared memory: SelectShared, capacity candidates, and in a cluster the keys of all CTAs'.
 template <bool clustered>
 __device__ __forceinline__ void topk_indices(const TopkIndicesArgs& a) {
   const Group<clustered> group;
@@ -17,7 +17,7 @@ __device__ __forceinline__ void topk_indices(const TopkIndicesArgs& a) {
   const int end = min(a.row_end ? a.row_end[row] : a.seq_len, a.seq_len);
 
   auto& shared = *reinterpret_cast<SelectShared*>(dynamic_shared);
-  auto* candidates = reinterpret_cast<uint2*>(dynamic_shared + sizeof(SelectShared));
+  auto* candidates = reinterpret_cast<uint2*>(dynamic_shared + kTopkSharedBytes);
   auto* all_keys = reinterpret_cast<uint32_t*>(candidates + a.capacity);
   RowSelector<Group<clustered>> selector(group, shared, candidates, all_keys, a.capacity);
   selector.select(a.scores + row * a.scores_stride + start, max(end, start) - start, a.topk,
@@ -26,10 +26,10 @@ __device__ __forceinline__ void topk_indices(const TopkIndicesArgs& a) {
 
 }  // namespace
 
-#define DSA_TOPK_INDICES(variant, clustered)                                     \
-  extern "C" __global__ void __launch_bounds__(kTopkThreads, 2)                  \
-      topk_indices_##variant(const __grid_constant__ TopkIndicesArgs args) {     \
-    topk_indices<clustered>(args);                                               \
+#define DSA_TOPK_INDICES(variant, clustered)                                 \
+  extern "C" __global__ void __launch_bounds__(kTopkThreads, 2)              \
+      topk_indices_##variant(const __grid_constant__ TopkIndicesArgs args) { \
+    topk_indices<clustered>(args);                                           \
   }
 
 DSA_TOPK_INDICES(cta, false)

@@ -3,8 +3,8 @@
 #pragma once
 
 #include "../device/scan.cuh"
-#include "key.cuh"
 #include "kernel.h"
+#include "key.cuh"
 
 namespace dsa {
 
