@@ -3,9 +3,9 @@
     python csrc/cuda/sass_check.py [--update] [--code DIR]
 
 Of every kernel for sm_90a (sm_90 where it has no code of its own): registers; how often each
-instruction that says what the kernel is occurs (tensor cores, tensor copies, barriers); and how many
-instructions one iteration of its main loops has: of products, of copies to shared memory, of plain
-memory accesses. Fails where a kernel is missing, uses local memory, lost or gained such an
+instruction that says what the kernel is occurs (tensor cores, tensor copies, barriers); and how
+many instructions one iteration of its main loops has: of products, of copies to shared memory, of
+plain memory accesses. Fails where a kernel is missing, uses local memory, lost or gained such an
 instruction, or grew; --update writes the file anew. Needs cuobjdump: on PATH, or Triton's.
 """
 
@@ -77,7 +77,7 @@ def main_loop(code, ranges, marker: re.Pattern) -> int | None:
     most, size = 0, None
     inner: list[tuple[int, int]] = []
     for first, last in ranges:
-        if any(first <= f and l <= last for f, l in inner):
+        if any(first <= f and e <= last for f, e in inner):
             continue
         count = sum(bool(marker.match(code[i][1])) for i in range(first, last + 1))
         if count:
