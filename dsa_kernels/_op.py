@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import torch
 
+from dsa_kernels._cuda import connect, emulation_problem
 from dsa_kernels._native import cpu_isa
 
 NAMESPACE = "dsa_kernels"
@@ -116,6 +117,7 @@ class Op:
         self._available: dict[tuple[str, str], bool] = {}
         self._define("native")
         self._define("reference")
+        self._define("emulated")
         _library.impl(f"{name}.reference", reference, "CompositeExplicitAutograd")
         OPS[name] = self
 
@@ -256,18 +258,21 @@ class Op:
             return None
         if backend == "native" and device == "cpu":
             return _native_problem or "the extension has no CPU kernel for this op"
+        if backend == "emulated" and device == "cpu" and self._has_kernel(backend, "CPU"):
+            return emulation_problem(self.name)
         return f"this version has no {backend} implementation for {device}"
 
     def refresh(self) -> None:
         """Records which kernels torch has; called once every backend has been loaded."""
         for backend in self._overloads:
-            qualified = f"{NAMESPACE}::{self.name}" + ("" if backend == "native" else f".{backend}")
             for device, key in (("cpu", "CPU"), ("cuda", "CUDA"), ("meta", "Meta")):
                 self._available[backend, device] = (
-                    backend == "reference"
-                    or device == "meta"
-                    or torch._C._dispatch_has_kernel_for_dispatch_key(qualified, key)
-                )
+                    backend == "reference" or device == "meta" or self._has_kernel(backend, key)
+                ) and not (backend == "emulated" and emulation_problem(self.name))
+
+    def _has_kernel(self, backend: str, key: str) -> bool:
+        qualified = f"{NAMESPACE}::{self.name}" + ("" if backend == "native" else f".{backend}")
+        return torch._C._dispatch_has_kernel_for_dispatch_key(qualified, key)
 
 
 def _returns_nothing(*args) -> None:
@@ -350,6 +355,7 @@ def load_native(path: str | None) -> None:
     else:
         try:
             torch.ops.load_library(path)
+            connect(path)
             cpu_isa()  # a bad DSA_CPU_ISA is an error now, not at the first op
             _native_problem = None
         except OSError as error:
