@@ -27,13 +27,16 @@ inline IndexerInput indexer_input(const IndexerInputParams& p) {
           p.ue8m0};
 }
 
-// The widths that kernels have in registers; others pass by shared memory, a row of which each
-// eight lanes then need.
+constexpr int kLanesPerIndexerRow = 8;
+
+// The width that kernels have in registers, that of every published model. Of others, values pass
+// through shared memory, a row for each that a CTA does at a time.
 constexpr int kRopeInRegisters = 64;
 
 inline uint32_t rope_shared_bytes(const IndexerInput& p, int threads, int head_dim) {
   const bool general = p.rope_dim != 0 && p.rope_dim != kRopeInRegisters;
-  return general ? static_cast<uint32_t>(threads / 8 * head_dim * sizeof(float)) : 0;
+  return general ? static_cast<uint32_t>(threads / kLanesPerIndexerRow * head_dim * sizeof(float))
+                 : 0;
 }
 
 }  // namespace dsa::cuda

@@ -9,7 +9,7 @@
 
 namespace dsa {
 
-constexpr int kLanesPerRow = 8, kRowsPerWarp = kWarp / kLanesPerRow;
+constexpr int kLanesPerRow = cuda::kLanesPerIndexerRow, kRowsPerWarp = kWarp / kLanesPerRow;
 
 __device__ __forceinline__ int lane_in_row() {
   return threadIdx.x % kLanesPerRow;
@@ -137,14 +137,23 @@ struct Rope {
   const float* table = nullptr;    // rope_dim / 2 cosines, then as many sines; null if invalid
   float cos[8] = {}, sin[8] = {};  // of this lane's part of vector 0; sin has its term's sign
 
-  template <int access>
-  __device__ __forceinline__ void load(const cuda::IndexerInput& p, int64_t token, bool exists) {
+  // Where a token that exists has its row of the table.
+  __device__ __forceinline__ void find(const cuda::IndexerInput& p, int64_t token, bool exists) {
     table = nullptr;
     if (p.rope_dim == 0 || !exists) return;
     const int64_t position = integer_at(p.positions, p.wide_positions, token);
-    if (position < 0 || position >= p.max_position) return;
-    table = p.cos_sin + position * p.cos_sin_stride;
-    if (p.rope_dim == cuda::kRopeInRegisters) load_registers<access>(p.interleaved);
+    if (position >= 0 && position < p.max_position) table = p.cos_sin + position * p.cos_sin_stride;
+  }
+
+  template <int access>
+  __device__ __forceinline__ void load(const cuda::IndexerInput& p) {
+    if (table != nullptr && p.rope_dim == cuda::kRopeInRegisters)
+      load_registers<access>(p.interleaved);
+  }
+
+  // No position in the table: the row is NaN.
+  __device__ __forceinline__ bool invalid(const cuda::IndexerInput& p) const {
+    return p.rope_dim != 0 && table == nullptr;
   }
 
   // `shared` holds the rows of the warp, one after the other.
@@ -159,7 +168,7 @@ struct Rope {
       rotate_shared(p, row, shared + lane_index() / kLanesPerRow * head_dim);
       row.template round<T>();
     }
-    if (table == nullptr) row.fill(__int_as_float(0x7fc00000));
+    if (invalid(p)) row.fill(__int_as_float(0x7fc00000));
   }
 
  private:
@@ -200,27 +209,27 @@ struct Rope {
   // Of any width: partners lie anywhere in the row.
   __device__ __forceinline__ void rotate_shared(const cuda::IndexerInput& p, Row& row,
                                                 float* values) const {
-    __syncwarp();
+    __syncwarp();  // the row before has been read
 #pragma unroll
     for (int v = 0; v < Row::kVectors; ++v)
 #pragma unroll
       for (int e = 0; e < 8; ++e) values[Row::dim_of(v) + e] = row.x[v][e];
     __syncwarp();
-    if (table == nullptr) return;
-    const int half = p.rope_dim / 2;
+    const int half = p.rope_dim / 2, step = p.interleaved ? 2 : 1,
+              to_partner = p.interleaved ? 1 : half;
+#pragma unroll 1
+    for (int pair = lane_in_row(); pair < half && table != nullptr; pair += kLanesPerRow) {
+      float &first = values[pair * step], &second = values[pair * step + to_partner];
+      const float c = __ldg(table + pair), s = __ldg(table + half + pair);
+      const float rotated = __fsub_rn(__fmul_rn(first, c), __fmul_rn(second, s));
+      second = __fadd_rn(__fmul_rn(second, c), __fmul_rn(first, s));
+      first = rotated;
+    }
+    __syncwarp();
 #pragma unroll
     for (int v = 0; v < Row::kVectors; ++v)
 #pragma unroll
-      for (int e = 0; e < 8; ++e) {
-        const int dim = Row::dim_of(v) + e;
-        if (dim >= p.rope_dim) continue;
-        const bool first = p.interleaved ? dim % 2 == 0 : dim < half;
-        const int partner = p.interleaved ? dim ^ 1 : first ? dim + half : dim - half;
-        const int pair = p.interleaved ? dim / 2 : first ? dim : partner;
-        const float s = __ldg(table + half + pair);
-        row.x[v][e] = __fadd_rn(__fmul_rn(row.x[v][e], __ldg(table + pair)),
-                                __fmul_rn(values[partner], first ? -s : s));
-      }
+      for (int e = 0; e < 8; ++e) row.x[v][e] = values[Row::dim_of(v) + e];
   }
 };
 

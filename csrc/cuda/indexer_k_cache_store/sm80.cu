@@ -1,7 +1,8 @@
 // The indexer's k: LayerNorm, RoPE, Hadamard, FP8 codes, into the pages of the index cache.
 //
-// Eight lanes do a token, so a warp four, 16 bytes of bfloat16 a lane and vector. Warps take tokens
-// until there are no more, which loads LayerNorm's weights once.
+// Eight lanes do a token, so a warp four, 16 bytes of bfloat16 a lane and vector. LayerNorm's
+// weights come from the L1 cache: kept in registers over many tokens, they would halve the warps of
+// an SM.
 
 #include "../device/indexer_row.cuh"
 #include "kernel.h"
@@ -11,35 +12,27 @@ namespace {
 
 using cuda::IndexerKCacheStoreArgs;
 
+constexpr int kCtasPerSm = 5;  // 96 registers
+
+// LayerNorm's weight or bias.
 template <int head_dim>
-struct Norm {
-  IndexerRow<head_dim> weight, bias;
-
-  __device__ __forceinline__ explicit Norm(const IndexerKCacheStoreArgs& p) {
-    if (p.norm_weight == nullptr) return;
-    load_row(p.norm_weight, p.wide_norm_weight, weight);
-    load_row(p.norm_bias, p.wide_norm_bias, bias);
-  }
-
- private:
-  static __device__ __forceinline__ void load_row(const void* from, bool wide,
-                                                  IndexerRow<head_dim>& row) {
+__device__ __forceinline__ IndexerRow<head_dim> load_norm(const void* from, bool wide) {
+  IndexerRow<head_dim> row;
 #pragma unroll
-    for (int v = 0; v < row.kVectors; ++v)
+  for (int v = 0; v < row.kVectors; ++v)
 #pragma unroll
-      for (int e = 0; e < 8; ++e) {
-        const int dim = row.dim_of(v) + e;
-        row.x[v][e] = wide ? __ldg(static_cast<const float*>(from) + dim)
-                           : __bfloat162float(__ldg(static_cast<const bf16*>(from) + dim));
-      }
-  }
-};
+    for (int e = 0; e < 8; ++e) {
+      const int dim = row.dim_of(v) + e;
+      row.x[v][e] = wide ? __ldg(static_cast<const float*>(from) + dim)
+                         : __bfloat162float(__ldg(static_cast<const bf16*>(from) + dim));
+    }
+  return row;
+}
 
 // This row's token, where `exists`; all lanes of the warp take part.
 template <class T, int head_dim, int access>
 __device__ __forceinline__ void store_token(const IndexerKCacheStoreArgs& p, int64_t token,
-                                            bool exists, const Norm<head_dim>& norm,
-                                            float* shared) {
+                                            bool exists, float* shared) {
   using Row = IndexerRow<head_dim>;
   const int64_t slot = exists ? integer_at(p.slots, p.wide_slots, token) : -1;
   const bool stored = slot >= 0 && slot < p.capacity;
@@ -54,11 +47,13 @@ __device__ __forceinline__ void store_token(const IndexerKCacheStoreArgs& p, int
     to_float<T>(raw, row.x[v]);
   }
   Rope<head_dim> rope;
-  rope.template load<access>(p.input, token, stored);
+  rope.find(p.input, token, stored);
   if (p.norm_weight != nullptr) {
-    row.layer_norm(norm.weight, norm.bias, p.norm_eps);
+    row.layer_norm(load_norm<head_dim>(p.norm_weight, p.wide_norm_weight),
+                   load_norm<head_dim>(p.norm_bias, p.wide_norm_bias), p.norm_eps);
     row.template round<T>();
   }
+  rope.template load<access>(p.input);
   rope.template apply<T>(p.input, row, shared);
   if (p.input.hadamard) {
     row.hadamard();
@@ -69,10 +64,9 @@ __device__ __forceinline__ void store_token(const IndexerKCacheStoreArgs& p, int
   uint8_t* codes = p.cache + page * p.page_bytes + place * head_dim;
   const float scale = row.template quantize<access>(p.input.ue8m0, stored, codes);
   if (stored && lane_in_row() == 0) {
-    const bool invalid = p.input.rope_dim != 0 && rope.table == nullptr;
     uint8_t* scales = p.cache + page * p.page_bytes + p.page_size.tokens * head_dim;
     store<access>(scales + place * kIndexScaleBytes,
-                  Words<4>{invalid ? 0x7fc00000 : __float_as_uint(scale)});
+                  Words<4>{rope.invalid(p.input) ? 0x7fc00000 : __float_as_uint(scale)});
   }
 }
 
@@ -80,20 +74,15 @@ template <class T, int head_dim, int access>
 __device__ __forceinline__ void indexer_k_cache_store(const IndexerKCacheStoreArgs& p) {
   extern __shared__ float shared[];
   constexpr int kRows = cuda::kStoreThreads / kLanesPerRow;
-  const int warp = threadIdx.x / kWarp, row_of_warp = lane_index() / kLanesPerRow;
-  const Norm<head_dim> norm(p);
-  for (int64_t first = int64_t{blockIdx.x} * kRows + warp * kRowsPerWarp; first < p.num_tokens;
-       first += int64_t{gridDim.x} * kRows) {
-    const int64_t token = first + row_of_warp;
-    store_token<T, head_dim, access>(p, token, token < p.num_tokens, norm,
-                                     shared + warp * kRowsPerWarp * head_dim);
-  }
+  const int64_t token = int64_t{blockIdx.x} * kRows + threadIdx.x / kLanesPerRow;
+  store_token<T, head_dim, access>(p, token, token < p.num_tokens,
+                                   shared + threadIdx.x / kWarp * kRowsPerWarp * head_dim);
 }
 
 }  // namespace
 
 #define DSA_KERNEL(name, T, head_dim, access)                                          \
-  extern "C" __global__ void __launch_bounds__(cuda::kStoreThreads)                    \
+  extern "C" __global__ void __launch_bounds__(cuda::kStoreThreads, kCtasPerSm)        \
       indexer_k_cache_store_##name(const __grid_constant__ IndexerKCacheStoreArgs p) { \
     indexer_k_cache_store<T, head_dim, access>(p);                                     \
   }

@@ -67,13 +67,13 @@ __device__ __forceinline__ void indices_to_slots(const IndicesToSlotsArgs& p) {
 
 }  // namespace
 
-#define DSA_KERNEL(name, vector)                                              \
-  extern "C" __global__ void __launch_bounds__(cuda::kSlotThreads)            \
-      indices_to_slots_##name(const __grid_constant__ IndicesToSlotsArgs p) { \
-    indices_to_slots<vector>(p);                                              \
+#define DSA_KERNEL(name, vector)                                             \
+  extern "C" __global__ void __launch_bounds__(cuda::kSlotThreads)           \
+      indices_to_slots##name(const __grid_constant__ IndicesToSlotsArgs p) { \
+    indices_to_slots<vector>(p);                                             \
   }
 
-DSA_KERNEL(aligned, cuda::kSlotVector)
-DSA_KERNEL(unaligned, 1)
+DSA_KERNEL(, cuda::kSlotVector)
+DSA_KERNEL(_unaligned, 1)
 
 }  // namespace dsa

@@ -15,7 +15,6 @@ namespace {
 using cuda::MergeAttentionStatesArgs;
 
 constexpr int kDimsPerLane = 16, kDimsPerPass = kDimsPerLane * kWarp;
-constexpr int kPartsInFlight = 4;
 
 template <class T, int n>
 __device__ __forceinline__ void load_values(const T* from, float (&x)[n]) {
@@ -89,6 +88,7 @@ struct Head {
   template <class In, class Out, int vector>
   __device__ __forceinline__ void merge(int64_t first_dim) const {
     constexpr int kVectors = kDimsPerLane / vector;
+    constexpr int kPartsInFlight = vector == 1 ? 1 : 4;
     const auto* outs =
         static_cast<const In*>(p.outs) + row * p.outs_row_stride + head * p.outs_head_stride;
     const int64_t lane_dim = first_dim + lane_index() * vector;

@@ -127,17 +127,15 @@ struct Writer<BFloat16> {
 
 template <class Format, class T, int access>
 __device__ __forceinline__ void mla_cache_store(const MlaCacheStoreArgs& p) {
-  constexpr int kWarps = cuda::kLatentThreads / kWarp;
-  for (int64_t token = int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarp; token < p.num_tokens;
-       token += int64_t{gridDim.x} * kWarps) {
-    const int64_t slot = integer_at(p.slots, p.wide_slots, token);
-    if (slot < 0 || slot >= p.capacity) continue;
-    Dims<T> dims;
-    load_token<T, access>(p, token, dims);
-    const int64_t page = p.page_size.page_of(slot);
-    Writer<Format>::template write<T, access>(p, p.cache + page * p.page_bytes,
-                                              slot - page * p.page_size.tokens, dims);
-  }
+  const int64_t token = int64_t{blockIdx.x} * (cuda::kLatentThreads / kWarp) + threadIdx.x / kWarp;
+  if (token >= p.num_tokens) return;
+  const int64_t slot = integer_at(p.slots, p.wide_slots, token);
+  if (slot < 0 || slot >= p.capacity) return;
+  Dims<T> dims;
+  load_token<T, access>(p, token, dims);
+  const int64_t page = p.page_size.page_of(slot);
+  Writer<Format>::template write<T, access>(p, p.cache + page * p.page_bytes,
+                                            slot - page * p.page_size.tokens, dims);
 }
 
 }  // namespace
