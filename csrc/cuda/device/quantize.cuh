@@ -9,29 +9,36 @@ namespace dsa {
 
 constexpr uint32_t kInfinityBits = 0x7f800000;
 
-// The e4m3 code nearest to |x|, ties to even, saturating, with the sign of `sign`; NaN is 0x7f.
+// The e4m3 codes nearest to |x|, ties to even, saturating, with the signs of `signs`; no NaN.
 //
 // Adding 2^(e + 20), where 2^e is |x|'s binade but at least 2^-6, rounds |x| to multiples of
 // 2^(e - 3), the spacing of e4m3 there, ties to even. How many of them |x| is stands in the sum's
 // last bits, and the code is that many plus 8 * (e + 6).
-__device__ __forceinline__ uint32_t e4m3_code(float x, float sign) {
-  constexpr uint32_t kLeastNormal = 121u << 23;  // 2^-6
-  const float magnitude = fminf(fabsf(x), kFp8Max);
-  const uint32_t binade = max(__float_as_uint(magnitude) & kInfinityBits, kLeastNormal);
-  // 56: 8 * (e + 6) less the exponent's bits >> 20, modulo 256.
-  const uint32_t shifter = binade + ((20u << 23) + 56);
-  const uint32_t sum = __float_as_uint(__fadd_rn(magnitude, __uint_as_float(shifter)));
-  const uint32_t code = sum + (binade >> 20);
-  const uint32_t signed_code = (code & 0x7f) | (__float_as_uint(sign) >> 24 & 0x80);
-  return x != x ? 0x7f : signed_code;
+__device__ __forceinline__ uint32_t e4m3_codes(const float (&x)[4], const float (&signs)[4]) {
+  // 8 * (e + 6) less the bits of 2^(e + 20) >> 20, modulo 256.
+  constexpr uint32_t kBias = 0x98;
+  uint32_t codes[4], sign_bits[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const float magnitude = fminf(fabsf(x[i]), kFp8Max);
+    const float shifted = __fmul_rn(fmaxf(magnitude, 0x1p-6f), 0x1p20f);
+    const uint32_t shifter = (__float_as_uint(shifted) & kInfinityBits) | kBias;
+    const float sum = __fadd_rn(magnitude, __uint_as_float(shifter));
+    codes[i] = __float_as_uint(sum) + (shifter >> 20);  // in its last 7 bits
+    sign_bits[i] = __float_as_uint(signs[i]);
+  }
+  const auto bytes = [](const uint32_t (&words)[4], uint32_t pair) {
+    return __byte_perm(__byte_perm(words[0], words[1], pair), __byte_perm(words[2], words[3], pair),
+                       0x5410);
+  };
+  return (bytes(codes, 0x40) & 0x7f7f7f7f) | (bytes(sign_bits, 0x73) & 0x80808080);
 }
 
-// x / d, rounded once, where `reciprocal` is the float nearest to 1 / d: an estimate and two
-// corrections, as a division is, without its detour for quotients that are subnormal. Of those, and
-// of zeros, magnitude and sign may be off.
-__device__ __forceinline__ float divide(float x, float d, float reciprocal) {
-  float q = __fmul_rn(x, reciprocal);
-  q = __fmaf_rn(__fmaf_rn(-q, d, x), reciprocal, q);
+// x / d, rounded once, from `estimate` = x * reciprocal, where that is the float nearest to 1 / d:
+// two corrections, as a division makes them, without its detour for quotients that are subnormal.
+// Of those, and of zeros, magnitude and sign may be off.
+__device__ __forceinline__ float corrected(float estimate, float x, float d, float reciprocal) {
+  const float q = __fmaf_rn(__fmaf_rn(-estimate, d, x), reciprocal, estimate);
   return __fmaf_rn(__fmaf_rn(-q, d, x), reciprocal, q);
 }
 
@@ -58,7 +65,8 @@ struct Scale {
       divisor = __uint_as_float(power);
       reciprocal = __uint_as_float((254u << 23) - power);
     } else {
-      divisor = divide(amax, kFp8Max, 1.0f / kFp8Max);
+      constexpr float kReciprocal = 1.0f / kFp8Max;
+      divisor = corrected(__fmul_rn(amax, kReciprocal), amax, kFp8Max, kReciprocal);
       reciprocal = __frcp_rn(divisor);
     }
     scale = finite ? divisor : __uint_as_float(kInfinityBits);
@@ -66,16 +74,35 @@ struct Scale {
     reciprocal = finite ? reciprocal : 0.0f;
   }
 
+  // Of all lanes of the warp together; NaN is 0x7f.
   __device__ __forceinline__ Words<8> codes(const float (&x)[8]) const {
-    float quotient[8];
+    float quotients[2][4], numbers[2][4];
 #pragma unroll
-    for (int i = 0; i < 8; ++i)
-      quotient[i] = ue8m0 ? __fmul_rn(x[i], reciprocal) : divide(x[i], divisor, reciprocal);
+    for (int i = 0; i < 8; ++i) {
+      numbers[i / 4][i % 4] = x[i];
+      quotients[i / 4][i % 4] = __fmul_rn(x[i], reciprocal);
+    }
+    if (!ue8m0) {  // at once: by elements, it would be predicated and cost as much where it is not
+                   // done
+#pragma unroll
+      for (int i = 0; i < 8; ++i) {
+        float& quotient = quotients[i / 4][i % 4];
+        quotient = corrected(quotient, x[i], divisor, reciprocal);
+      }
+    }
     Words<8> w;
+    bool nan = false;
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const auto code = [&](int j) { return e4m3_code(quotient[4 * i + j], x[4 * i + j]); };
-      w.at[i] = code(0) | code(1) << 8 | code(2) << 16 | code(3) << 24;
+    for (int half = 0; half < 2; ++half) {
+      const float (&q)[4] = quotients[half];
+      w.at[half] = e4m3_codes(q, numbers[half]);
+      nan |= isunordered(q[0], q[1]) || isunordered(q[2], q[3]);
+    }
+    if (__any_sync(0xffffffff, nan)) {  // by warps: a test of each element would cost as much as it
+#pragma unroll
+      for (int i = 0; i < 8; ++i)
+        if (isnan(quotients[i / 4][i % 4]))
+          w.at[i / 4] = (w.at[i / 4] & ~(0xffu << 8 * (i % 4))) | 0x7fu << 8 * (i % 4);
     }
     return w;
   }

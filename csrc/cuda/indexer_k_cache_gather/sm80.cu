@@ -17,32 +17,32 @@ template <int head_dim, int access>
 __device__ __forceinline__ void gather_rows(const IndexerKCacheGatherArgs& p, int32_t first) {
   constexpr int kRows = cuda::gather_rows(head_dim), kLanes = head_dim / 16;
   const int rows = min(kRows, p.rows.num_rows - first);
-  const PagePlace mine = find_place(p.rows, first, rows);
+  const Source mine = find_source(p.rows, first, rows);
   const int column = lane_index() % kLanes * 16;
   Words<16> codes[cuda::kGatherVectors];
   bool claimed[cuda::kGatherVectors];
 #pragma unroll
   for (int i = 0; i < cuda::kGatherVectors; ++i) {
-    const PagePlace place = place_of(mine, (i * kWarp + lane_index()) / kLanes);
-    claimed[i] = place.page != PagePlace::kUnclaimed;
+    const Source source = source_of(mine, (i * kWarp + lane_index()) / kLanes);
+    claimed[i] = source.page != Source::kUnclaimed;
     codes[i] = {};
-    if (place.page >= 0) {
-      const uint8_t* page = p.cache + place.page * p.page_bytes;
-      codes[i] = load<16, access>(page + place.token * head_dim + column);
+    if (source.page >= 0) {
+      const uint8_t* page = p.cache + source.page * p.page_bytes;
+      codes[i] = load<16, access>(page + int64_t{source.token} * head_dim + column);
     }
   }
   Words<4> scale = {};
   if (mine.page >= 0) {
     const uint8_t* page = p.cache + mine.page * p.page_bytes;
-    const uint8_t* plane = page + p.rows.page_size.tokens * head_dim;
-    scale = load<4, access>(plane + mine.token * kIndexScaleBytes);
+    const uint8_t* plane = page + int64_t{p.rows.page_size.tokens} * head_dim;
+    scale = load<4, access>(plane + int64_t{mine.token} * kIndexScaleBytes);
   }
 #pragma unroll
   for (int i = 0; i < cuda::kGatherVectors; ++i) {
     const int64_t row = first + (i * kWarp + lane_index()) / kLanes;
     if (claimed[i]) store<access>(p.k_out + row * p.k_stride + column, codes[i]);
   }
-  if (mine.page != PagePlace::kUnclaimed)
+  if (mine.page != Source::kUnclaimed)
     p.scale_out[first + lane_index()] = __uint_as_float(scale.at[0]);
 }
 

@@ -59,13 +59,13 @@ __device__ __forceinline__ void store_token(const IndexerKCacheStoreArgs& p, int
     row.hadamard();
     row.template round<T>();
   }
-  const int64_t page = stored ? p.page_size.page_of(slot) : 0;
-  const int64_t place = slot - page * p.page_size.tokens;
-  uint8_t* codes = p.cache + page * p.page_bytes + place * head_dim;
+  const cuda::PagePlace place = p.page_size.place_of(stored ? slot : 0);
+  uint8_t* page = p.cache + place.page * p.page_bytes;
+  uint8_t* codes = page + int64_t{place.token} * head_dim;
   const float scale = row.template quantize<access>(p.input.ue8m0, stored, codes);
   if (stored && lane_in_row() == 0) {
-    uint8_t* scales = p.cache + page * p.page_bytes + p.page_size.tokens * head_dim;
-    store<access>(scales + place * kIndexScaleBytes,
+    uint8_t* scales = page + int64_t{p.page_size.tokens} * head_dim;
+    store<access>(scales + int64_t{place.token} * kIndexScaleBytes,
                   Words<4>{rope.invalid(p.input) ? 0x7fc00000 : __float_as_uint(scale)});
   }
 }

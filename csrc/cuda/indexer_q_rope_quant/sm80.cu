@@ -14,7 +14,7 @@ using cuda::IndexerQRopeQuantArgs;
 using cuda::kHeadsPerWarp;
 
 constexpr int kSteps = kHeadsPerWarp / kRowsPerWarp;
-constexpr int kCtasPerSm = 6;  // 80 registers
+constexpr int kCtasPerSm = 5;  // 96 registers
 
 // The weight of a head, times the scale that its codes were divided by.
 __device__ __forceinline__ void fold_weight(const IndexerQRopeQuantArgs& p, int64_t token,

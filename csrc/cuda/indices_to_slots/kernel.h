@@ -14,7 +14,7 @@ struct IndicesToSlotsArgs {
   int64_t num_rows, topk, batch;
   int64_t indices_stride, block_table_stride, slots_stride;
   int64_t rows_per_request;
-  int64_t capacity;  // of a request: max_pages * page_size
+  uint32_t capacity;  // of a request: max_pages * page_size, at most 2^31
   uint32_t page_size;
   Divider by_page_size;
 };

@@ -11,6 +11,7 @@ void indices_to_slots(const IndicesToSlotsParams& p, const Target& target) {
   const int64_t batch = p.block_table.size[0];
   if (num_rows == 0) return;
   const auto page_size = static_cast<uint32_t>(p.page_size);
+  const int64_t capacity = std::min(p.block_table.size[1] * p.page_size, int64_t{1} << 31);
   const IndicesToSlotsArgs args{p.indices.as<const int32_t>(),
                                 p.block_table.as<const int32_t>(),
                                 p.row_request.as<const int32_t>(),
@@ -23,7 +24,7 @@ void indices_to_slots(const IndicesToSlotsParams& p, const Target& target) {
                                 p.block_table.stride[0],
                                 p.slots.stride[0],
                                 batch > 0 ? num_rows / batch : 0,
-                                p.block_table.size[1] * p.page_size,
+                                static_cast<uint32_t>(capacity),
                                 page_size,
                                 Divider::of(page_size)};
   const bool vectors = topk % kSlotVector == 0 && aligned(p.indices, 16) && aligned(p.slots, 16);

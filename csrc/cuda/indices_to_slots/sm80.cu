@@ -11,14 +11,15 @@ namespace {
 
 using cuda::IndicesToSlotsArgs;
 
-// -1 where the index has no slot. `capacity` is 0 where the row has no request.
+// -1 where the index has no slot. `capacity` is 0 where the row has no request. Negative numbers
+// are large as unsigned ones: of a page, its slots are beyond int32.
 __device__ __forceinline__ int32_t slot_of(const IndicesToSlotsArgs& p, const int32_t* table,
-                                           int64_t capacity, int32_t index) {
-  if (index < 0 || index >= capacity) return -1;
+                                           uint32_t capacity, uint32_t index) {
+  if (index >= capacity) return -1;
   const uint32_t logical = p.by_page_size.quotient(index);
-  const int32_t page = __ldg(table + logical);
-  const int64_t slot = int64_t{page} * p.page_size + (index - logical * p.page_size);
-  return page < 0 || slot > INT32_MAX ? -1 : static_cast<int32_t>(slot);
+  const auto page = static_cast<uint32_t>(__ldg(table + logical));
+  const uint64_t slot = uint64_t{page} * p.page_size + (index - logical * p.page_size);
+  return slot > INT32_MAX ? -1 : static_cast<int32_t>(slot);
 }
 
 template <int vector>
@@ -27,7 +28,7 @@ __device__ __forceinline__ int translate_row(const IndicesToSlotsArgs& p, int64_
       p.row_request != nullptr ? __ldg(p.row_request + row) : row / p.rows_per_request;
   const bool known = request >= 0 && request < p.batch;
   const int32_t* table = p.block_table + (known ? request * p.block_table_stride : 0);
-  const int64_t capacity = known ? p.capacity : 0;
+  const uint32_t capacity = known ? p.capacity : 0;
   const int32_t* indices = p.indices + row * p.indices_stride;
   int32_t* slots = p.slots + row * p.slots_stride;
   int count = 0;
@@ -35,7 +36,7 @@ __device__ __forceinline__ int translate_row(const IndicesToSlotsArgs& p, int64_
     Words<4 * vector> w = load<4 * vector, 4 * vector>(indices + i);
 #pragma unroll
     for (uint32_t& word : w.at) {
-      const int32_t slot = slot_of(p, table, capacity, static_cast<int32_t>(word));
+      const int32_t slot = slot_of(p, table, capacity, word);
       word = static_cast<uint32_t>(slot);
       count += slot >= 0;
     }

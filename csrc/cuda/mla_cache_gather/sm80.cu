@@ -26,11 +26,12 @@ struct Raw {
   float scale;  // 0 of bfloat16
 };
 
-// Two bytes of e4m3 in the upper halves' places, as f16 / 256: its exponent is biased by 15 - 7
-// more. 0x7f becomes 480, not NaN.
-__device__ __forceinline__ float2 small_halves(uint32_t codes) {
-  const uint32_t halves = (codes & 0x7f007f00) >> 1 | (codes & 0x80008000);
-  return __half22float2(*reinterpret_cast<const __half2*>(&halves));
+// Bytes 1 and 3 of `codes`, e4m3, as floats; 0x7f becomes 480, not NaN. As f16, whose exponent is
+// biased by 8 more, they are too small by 2^8.
+__device__ __forceinline__ float2 e4m3_pair(uint32_t codes) {
+  const uint32_t bits = (codes >> 1 & 0x3f803f80) | (codes & 0x80008000);
+  const auto small = *reinterpret_cast<const __half2*>(&bits);
+  return __half22float2(__hmul2(small, __float2half2_rn(256.0f)));
 }
 
 // bf16(fp32 code x fp32 scale) of eight codes.
@@ -38,9 +39,9 @@ __device__ __forceinline__ Words<16> dequantize(uint32_t low, uint32_t high, flo
   float x[8];
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    const float2 pair = small_halves(__byte_perm(i < 2 ? low : high, 0, i % 2 ? 0x3424 : 0x1404));
-    x[2 * i] = __fmul_rn(__fmul_rn(pair.x, 256.0f), scale);
-    x[2 * i + 1] = __fmul_rn(__fmul_rn(pair.y, 256.0f), scale);
+    const float2 pair = e4m3_pair(__byte_perm(i < 2 ? low : high, 0, i % 2 ? 0x3424 : 0x1404));
+    x[2 * i] = __fmul_rn(pair.x, scale);
+    x[2 * i + 1] = __fmul_rn(pair.y, scale);
   }
   const uint32_t nans = ((low & 0x7f7f7f7f) + 0x01010101) | ((high & 0x7f7f7f7f) + 0x01010101);
   if (nans & 0x80808080) {
@@ -63,8 +64,8 @@ template <>
 struct Reader<V32> {
   template <int access>
   static __device__ __forceinline__ Raw read(const MlaCacheGatherArgs&, const uint8_t* page,
-                                             int64_t token, int dim) {
-    const uint8_t* record = page + token * V32::kRecordBytes;
+                                             uint32_t token, int dim) {
+    const uint8_t* record = page + int64_t{token} * V32::kRecordBytes;
     if (dim >= V32::kNopeDim)
       return {load<16, access>(record + V32::kRopeOffset + 2 * (dim - V32::kNopeDim)), 0.0f};
     const Words<8> codes = load<8, access>(record + dim);
@@ -78,13 +79,13 @@ template <>
 struct Reader<V4> {
   template <int access>
   static __device__ __forceinline__ Raw read(const MlaCacheGatherArgs& p, const uint8_t* page,
-                                             int64_t token, int dim) {
-    const uint8_t* record = page + token * V4::kDataBytes;
+                                             uint32_t token, int dim) {
+    const uint8_t* record = page + int64_t{token} * V4::kDataBytes;
     if (dim >= V4::kNopeDim)
       return {load<16, access>(record + V4::kRopeOffset + 2 * (dim - V4::kNopeDim)), 0.0f};
     const Words<8> codes = load<8, access>(record + dim);
-    const uint8_t* plane = page + p.rows.page_size.tokens * V4::kDataBytes;
-    const uint32_t exponent = __ldg(plane + token * V4::kScaleBytes + dim / V4::kGroupDim);
+    const uint8_t* plane = page + int64_t{p.rows.page_size.tokens} * V4::kDataBytes;
+    const uint32_t exponent = __ldg(plane + int64_t{token} * V4::kScaleBytes + dim / V4::kGroupDim);
     return {{codes.at[0], codes.at[1]}, ue8m0_to_float(exponent)};
   }
   static __device__ __forceinline__ bool quantized(int dim) { return dim < V4::kNopeDim; }
@@ -96,8 +97,8 @@ template <>
 struct Reader<BFloat16> {
   template <int access>
   static __device__ __forceinline__ Raw read(const MlaCacheGatherArgs& p, const uint8_t* page,
-                                             int64_t token, int dim) {
-    return {load<16, access>(page + 2 * (token * p.d_qk + dim)), 0.0f};
+                                             uint32_t token, int dim) {
+    return {load<16, access>(page + 2 * (int64_t{token} * p.d_qk + dim)), 0.0f};
   }
   static __device__ __forceinline__ bool quantized(int) { return false; }
 };
@@ -113,34 +114,39 @@ __device__ __forceinline__ Words<16> key_of(const Raw& raw, int dim) {
 template <class Format, class T, int access>
 __device__ __forceinline__ void gather_rows(const MlaCacheGatherArgs& p, int32_t first) {
   const int rows = min(cuda::kLatentGatherRows, p.rows.num_rows - first);
-  const PagePlace mine = find_place(p.rows, first, rows);
+  const Source mine = find_source(p.rows, first, rows);
 #pragma unroll
   for (int pair = 0; pair < cuda::kLatentGatherRows; pair += kRowsInFlight) {
     Raw raw[kRowsInFlight][kTurns];
-    PagePlace place[kRowsInFlight];
+    Source source[kRowsInFlight];
 #pragma unroll
     for (int r = 0; r < kRowsInFlight; ++r) {
-      place[r] = place_of(mine, pair + r);
-      const uint8_t* page = p.cache + place[r].page * p.page_bytes;
+      source[r] = source_of(mine, pair + r);
+      const uint8_t* page = p.cache + source[r].page * p.page_bytes;
 #pragma unroll
       for (int turn = 0; turn < kTurns; ++turn) {
         const int dim = 8 * (turn * kWarp + lane_index());
         raw[r][turn] = {};
-        if (place[r].page >= 0 && dim < p.d_qk)
-          raw[r][turn] = Reader<Format>::template read<access>(p, page, place[r].token, dim);
+        if (source[r].page >= 0 && dim < p.d_qk)
+          raw[r][turn] = Reader<Format>::template read<access>(p, page, source[r].token, dim);
       }
     }
 #pragma unroll
     for (int r = 0; r < kRowsInFlight; ++r) {
-      if (place[r].page == PagePlace::kUnclaimed) continue;
+      if (source[r].page == Source::kUnclaimed) continue;
       T* out = static_cast<T*>(p.out) + int64_t{first + pair + r} * p.out_stride;
 #pragma unroll
       for (int turn = 0; turn < kTurns; ++turn) {
         const int dim = 8 * (turn * kWarp + lane_index());
         if (dim >= p.d_qk) continue;
-        float x[8];
-        to_float<bf16>(key_of<Format>(raw[r][turn], dim), x);
-        store<access>(out + dim, from_float<T>(x));
+        const Words<16> key = key_of<Format>(raw[r][turn], dim);
+        if constexpr (sizeof(T) == 2) {
+          store<access>(out + dim, key);
+        } else {
+          float x[8];
+          to_float<bf16>(key, x);
+          store<access>(out + dim, from_float<T>(x));
+        }
       }
     }
   }

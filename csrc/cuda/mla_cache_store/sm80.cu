@@ -35,9 +35,14 @@ __device__ __forceinline__ void load_token(const MlaCacheStoreArgs& p, int64_t t
 
 template <class T>
 __device__ __forceinline__ Words<16> rounded(const Vector8<T>& dims) {
-  float x[8];
-  to_float<T>(dims, x);
-  Words<16> pairs = from_float<bf16>(x);
+  Words<16> pairs;
+  if constexpr (sizeof(T) == 2) {
+    pairs = dims;
+  } else {
+    float x[8];
+    to_float<T>(dims, x);
+    pairs = from_float<bf16>(x);
+  }
   plain_nan(pairs);
   return pairs;
 }
@@ -64,7 +69,8 @@ __device__ __forceinline__ void store_codes(const Dims<T>& dims, bool ue8m0, uin
     to_float<T>(dims[turn], x);
     const Scale scale(max_of_lanes<Format::kGroupDim / 8>(max_magnitude(x, kAmaxFloor)), ue8m0);
     const int dim = 8 * (turn * kWarp + lane_index());
-    if (dim < Format::kNopeDim) store<access>(to + dim, scale.codes(x));
+    const Words<8> codes = scale.codes(x);
+    if (dim < Format::kNopeDim) store<access>(to + dim, codes);
     scales[turn] = scale.scale;
   }
 }
@@ -76,8 +82,8 @@ template <>
 struct Writer<V32> {
   template <class T, int access>
   static __device__ __forceinline__ void write(const MlaCacheStoreArgs& p, uint8_t* page,
-                                               int64_t place, const Dims<T>& dims) {
-    uint8_t* record = page + place * V32::kRecordBytes;
+                                               uint32_t place, const Dims<T>& dims) {
+    uint8_t* record = page + int64_t{place} * V32::kRecordBytes;
     float scales[2];
     store_codes<V32, T, access>(dims, p.ue8m0, record, scales);
     Words<16> all;
@@ -94,8 +100,8 @@ template <>
 struct Writer<V4> {
   template <class T, int access>
   static __device__ __forceinline__ void write(const MlaCacheStoreArgs& p, uint8_t* page,
-                                               int64_t place, const Dims<T>& dims) {
-    uint8_t* record = page + place * V4::kDataBytes;
+                                               uint32_t place, const Dims<T>& dims) {
+    uint8_t* record = page + int64_t{place} * V4::kDataBytes;
     float scales[2];
     store_codes<V4, T, access>(dims, true, record, scales);
     store_rounded<T, access>(dims, V4::kNopeDim, V4::kNopeDim + kRopeDim, record + V4::kRopeOffset);
@@ -107,8 +113,8 @@ struct Writer<V4> {
       exponents.at[turn] = __reduce_or_sync(0xffffffff, byte << 8 * (group % 4));
     }
     if (lane_index() == 0) {
-      uint8_t* plane = page + p.page_size.tokens * V4::kDataBytes;
-      store<access>(plane + place * V4::kScaleBytes, exponents);
+      uint8_t* plane = page + int64_t{p.page_size.tokens} * V4::kDataBytes;
+      store<access>(plane + int64_t{place} * V4::kScaleBytes, exponents);
     }
   }
 };
@@ -119,9 +125,9 @@ template <>
 struct Writer<BFloat16> {
   template <class T, int access>
   static __device__ __forceinline__ void write(const MlaCacheStoreArgs& p, uint8_t* page,
-                                               int64_t place, const Dims<T>& dims) {
+                                               uint32_t place, const Dims<T>& dims) {
     const int d_qk = p.nope_dim + kRopeDim;
-    store_rounded<T, access>(dims, 0, d_qk, page + place * 2 * d_qk);
+    store_rounded<T, access>(dims, 0, d_qk, page + int64_t{place} * (2 * d_qk));
   }
 };
 
@@ -133,9 +139,9 @@ __device__ __forceinline__ void mla_cache_store(const MlaCacheStoreArgs& p) {
   if (slot < 0 || slot >= p.capacity) return;
   Dims<T> dims;
   load_token<T, access>(p, token, dims);
-  const int64_t page = p.page_size.page_of(slot);
-  Writer<Format>::template write<T, access>(p, p.cache + page * p.page_bytes,
-                                            slot - page * p.page_size.tokens, dims);
+  const cuda::PagePlace place = p.page_size.place_of(slot);
+  Writer<Format>::template write<T, access>(p, p.cache + place.page * p.page_bytes, place.token,
+                                            dims);
 }
 
 }  // namespace
