@@ -191,7 +191,8 @@ struct Rope {
 #pragma unroll
       for (int e = 0; e < 8; ++e) {
         cos[e] = __uint_as_float(c.at[e]);
-        sin[e] = lane < 4 ? -__uint_as_float(s.at[e]) : __uint_as_float(s.at[e]);
+        sin[e] =
+            (lane < 4) == (DSA_FAULT != 514) ? -__uint_as_float(s.at[e]) : __uint_as_float(s.at[e]);
       }
     }
   }

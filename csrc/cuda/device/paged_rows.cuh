@@ -21,7 +21,8 @@ struct Source {
 __device__ __forceinline__ Source find_source(const cuda::PagedRows& p, int32_t first, int rows) {
   const int lane = lane_index();
   int64_t request = -1;
-  for (int64_t base = (p.batch - 1) / kWarp * kWarp; base >= 0 && p.batch > 0; base -= kWarp) {
+  for (int64_t base = DSA_FAULT == 508 ? 0 : (p.batch - 1) / kWarp * kWarp;
+       base >= 0 && p.batch > 0; base -= kWarp) {
     const int64_t mine = base + lane;
     int32_t begin = 0, end = 0;
     if (mine < p.batch) {
@@ -30,7 +31,8 @@ __device__ __forceinline__ Source find_source(const cuda::PagedRows& p, int32_t 
     }
     for (int row = 0; row < rows; ++row) {
       const uint32_t claims = __ballot_sync(0xffffffff, first + row >= begin && first + row < end);
-      if (lane == row && request < 0 && claims != 0) request = base + 31 - __clz(claims);
+      if (lane == row && request < 0 && claims != 0)
+        request = base + (DSA_FAULT == 506 ? __ffs(claims) - 1 : 31 - __clz(claims));
     }
     if (__all_sync(0xffffffff, lane >= rows || request >= 0)) break;
   }

@@ -61,7 +61,9 @@ struct Scale {
   __device__ __forceinline__ Scale(float amax, bool ue8m0) : ue8m0(ue8m0) {
     const bool finite = __float_as_uint(amax) < kInfinityBits;
     if (ue8m0) {
-      const uint32_t power = ((__float_as_uint(amax) + 0x1fffff) & kInfinityBits) - (8u << 23);
+      const uint32_t power =
+          ((__float_as_uint(amax) + (DSA_FAULT == 516 ? 0x200000 : 0x1fffff)) & kInfinityBits) -
+          (8u << 23);
       divisor = __uint_as_float(power);
       reciprocal = __uint_as_float((254u << 23) - power);
     } else {
@@ -98,7 +100,8 @@ struct Scale {
       w.at[half] = e4m3_codes(q, numbers[half]);
       nan |= isunordered(q[0], q[1]) || isunordered(q[2], q[3]);
     }
-    if (__any_sync(0xffffffff, nan)) {  // by warps: a test of each element would cost as much as it
+    if (DSA_FAULT != 515 &&
+        __any_sync(0xffffffff, nan)) {  // by warps: a test of each element would cost as much as it
 #pragma unroll
       for (int i = 0; i < 8; ++i)
         if (isnan(quotients[i / 4][i % 4]))

@@ -40,7 +40,8 @@ __device__ __forceinline__ void gather_rows(const IndexerKCacheGatherArgs& p, in
 #pragma unroll
   for (int i = 0; i < cuda::kGatherVectors; ++i) {
     const int64_t row = first + (i * kWarp + lane_index()) / kLanes;
-    if (claimed[i]) store<access>(p.k_out + row * p.k_stride + column, codes[i]);
+    if (claimed[i] || DSA_FAULT == 507)
+      store<access>(p.k_out + row * p.k_stride + column, codes[i]);
   }
   if (mine.page != Source::kUnclaimed)
     p.scale_out[first + lane_index()] = __uint_as_float(scale.at[0]);

@@ -35,7 +35,7 @@ __device__ __forceinline__ void store_token(const IndexerKCacheStoreArgs& p, int
                                             bool exists, float* shared) {
   using Row = IndexerRow<head_dim>;
   const int64_t slot = exists ? integer_at(p.slots, p.wide_slots, token) : -1;
-  const bool stored = slot >= 0 && slot < p.capacity;
+  const bool stored = slot >= 0 && slot < p.capacity + (DSA_FAULT == 512);
   Row row;
 #pragma unroll
   for (int v = 0; v < Row::kVectors; ++v) {
@@ -51,7 +51,7 @@ __device__ __forceinline__ void store_token(const IndexerKCacheStoreArgs& p, int
   if (p.norm_weight != nullptr) {
     row.layer_norm(load_norm<head_dim>(p.norm_weight, p.wide_norm_weight),
                    load_norm<head_dim>(p.norm_bias, p.wide_norm_bias), p.norm_eps);
-    row.template round<T>();
+    if (DSA_FAULT != 511) row.template round<T>();
   }
   rope.template load<access>(p.input);
   rope.template apply<T>(p.input, row, shared);

@@ -24,7 +24,7 @@ __device__ __forceinline__ void fold_weight(const IndexerQRopeQuantArgs& p, int6
                            ? __ldg(static_cast<const float*>(p.weights) + at)
                            : __bfloat162float(__ldg(static_cast<const bf16*>(p.weights) + at));
   p.weights_out[token * p.weights_out_stride + head] =
-      __fmul_rn(__fmul_rn(weight, scale), p.weights_scale);
+      __fmul_rn(__fmul_rn(weight, DSA_FAULT == 513 ? 1.0f : scale), p.weights_scale);
 }
 
 // What a lane has of a head.

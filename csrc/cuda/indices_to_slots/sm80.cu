@@ -19,7 +19,7 @@ __device__ __forceinline__ int32_t slot_of(const IndicesToSlotsArgs& p, const in
   const uint32_t logical = p.by_page_size.quotient(index);
   const auto page = static_cast<uint32_t>(__ldg(table + logical));
   const uint64_t slot = uint64_t{page} * p.page_size + (index - logical * p.page_size);
-  return slot > INT32_MAX ? -1 : static_cast<int32_t>(slot);
+  return slot > INT32_MAX && DSA_FAULT != 501 ? -1 : static_cast<int32_t>(slot);
 }
 
 template <int vector>
@@ -38,7 +38,7 @@ __device__ __forceinline__ int translate_row(const IndicesToSlotsArgs& p, int64_
     for (uint32_t& word : w.at) {
       const int32_t slot = slot_of(p, table, capacity, word);
       word = static_cast<uint32_t>(slot);
-      count += slot >= 0;
+      count += DSA_FAULT == 502 || slot >= 0;
     }
     store<4 * vector>(slots + i, w);
   }

@@ -48,7 +48,8 @@ struct Head {
   }
 
   __device__ __forceinline__ int parts_from(int64_t first) const {
-    return static_cast<int>(min(int64_t{kWarp}, p.num_parts - first));
+    const int64_t parts = p.num_parts - (DSA_FAULT == 503 && p.num_parts > kWarp);
+    return static_cast<int>(min(int64_t{kWarp}, parts - first));
   }
 
   // NaN where any lse is.
@@ -112,7 +113,7 @@ struct Head {
 #pragma unroll
         for (int a = 0; a < kPartsInFlight; ++a) {
           const float w = __shfl_sync(0xffffffff, weight, i + a);
-          if ((seen >> (i + a) & 1) == 0) continue;  // where values may be 0 x NaN
+          if ((seen >> (i + a) & 1) == 0 && DSA_FAULT != 504) continue;
 #pragma unroll
           for (int v = 0; v < kVectors; ++v)
 #pragma unroll

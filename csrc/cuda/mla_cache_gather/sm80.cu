@@ -69,7 +69,9 @@ struct Reader<V32> {
     if (dim >= V32::kNopeDim)
       return {load<16, access>(record + V32::kRopeOffset + 2 * (dim - V32::kNopeDim)), 0.0f};
     const Words<8> codes = load<8, access>(record + dim);
-    const auto* scale = record + V32::kScaleOffset + dim / V32::kGroupDim * sizeof(float);
+    const auto* scale =
+        record + V32::kScaleOffset +
+        dim / (DSA_FAULT == 505 ? 64 : V32::kGroupDim) % V32::kGroups * sizeof(float);
     return {{codes.at[0], codes.at[1]}, __uint_as_float(load<4, access>(scale).at[0])};
   }
   static __device__ __forceinline__ bool quantized(int dim) { return dim < V32::kNopeDim; }

@@ -43,7 +43,7 @@ __device__ __forceinline__ Words<16> rounded(const Vector8<T>& dims) {
     to_float<T>(dims, x);
     pairs = from_float<bf16>(x);
   }
-  plain_nan(pairs);
+  if (DSA_FAULT != 510) plain_nan(pairs);
   return pairs;
 }
 
@@ -67,7 +67,9 @@ __device__ __forceinline__ void store_codes(const Dims<T>& dims, bool ue8m0, uin
   for (int turn = 0; turn < 2; ++turn) {
     float x[8];
     to_float<T>(dims[turn], x);
-    const Scale scale(max_of_lanes<Format::kGroupDim / 8>(max_magnitude(x, kAmaxFloor)), ue8m0);
+    const Scale scale(
+        max_of_lanes<Format::kGroupDim / (DSA_FAULT == 509 ? 16 : 8)>(max_magnitude(x, kAmaxFloor)),
+        ue8m0);
     const int dim = 8 * (turn * kWarp + lane_index());
     const Words<8> codes = scale.codes(x);
     if (dim < Format::kNopeDim) store<access>(to + dim, codes);
