@@ -6,8 +6,8 @@ import contextlib
 
 from dsa_kernels import _cuda
 
-# Schedules that a kernel has to be right and free of races in: asynchronous operations done at once,
-# as late as they may be, and at random times.
+# Schedules that a kernel has to be right and free of races in: asynchronous operations done at
+# once, as late as they may be, and at random times.
 SCHEDULES = (("eager", 0), ("late", 0), *(("random", seed) for seed in range(1, 5)))
 
 
