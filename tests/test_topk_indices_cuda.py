@@ -15,6 +15,7 @@ import torch
 
 from dsa_kernels import _cuda, topk_indices
 from dsa_kernels.testing import assert_bitwise_equal, hostile_rows
+from dsa_kernels.testing.emulation import SCHEDULES
 
 pytestmark = pytest.mark.skipif(
     _cuda.emulation_problem("topk_indices") is not None,
@@ -23,7 +24,6 @@ pytestmark = pytest.mark.skipif(
 
 CLUSTERS = (1, 2, 4, 8)
 THREADS = 512
-SCHEDULES = [("eager", 0), ("late", 0), *(("random", seed) for seed in range(1, 5))]
 
 
 class Arguments(ctypes.Structure):
@@ -38,7 +38,7 @@ class Arguments(ctypes.Structure):
 
 @functools.cache
 def module():
-    from ptx_emulator import Module
+    from ptx_emulator import Module  # imported where it is needed: it builds itself
 
     return Module(str(_cuda.code_directory() / "topk_indices.sm90.ptx"))
 
@@ -142,10 +142,10 @@ def test_how_often_a_row_is_read(cluster):
     wrong = misleading(n, topk)
     for name, row, least, most in (
         ("random", normal, 1, 1.02),
-        ("all equal", torch.ones(n), 1, 1.02 + 0.13 * cluster),
-        ("plateau", normal.clamp(min=2.5), 1, 1.02 + 0.13 * cluster),
+        ("all equal", torch.ones(n), 1, 1.2),
+        ("plateau", normal.clamp(min=2.5), 1, 1.2),
         ("sample is best", wrong["sample_is_best"], 3, 6.1),
-        ("sample is equal", wrong["sample_is_equal"], 3, 6.1),
+        ("ties over all the row", wrong["sample_is_equal"], 1.9, 2.1),
         ("rest is one bin", wrong["rest_is_one_bin"], 3, 6.1),
     ):
         got, launched = launch(row[None], topk, cluster, profile=True)
@@ -178,8 +178,6 @@ def test_twenty_seeds_give_the_same_bytes(cluster):
 @pytest.mark.parametrize("stride", [5000, 5001, 5003, 4999])
 def test_alignments_and_bounds(cluster, stride):
     """Rows begin at every place of a 16-byte vector; what is outside of a range is not read."""
-    from ptx_emulator import Uninitialized  # noqa: F401  (the emulator is there)
-
     starts = [0, 1, 2, 3, 5, -9, 4000, 4999, 6000, 2**31 - 1, -(2**31), 17]
     ends = [5000, 4997, 4998, 2**31 - 1, 3001, 4000, 4001, 5000, 100, 2**31 - 1, -1, 4242]
     generator = torch.Generator().manual_seed(stride)
