@@ -26,7 +26,7 @@ void merge_attention_states(const MergeAttentionStatesParams& p, const Target& t
                                       p.out.stride[1],
                                       p.lse.stride[0],
                                       p.lse.stride[1]};
-  const int64_t in = bytes_of(p.outs.dtype), out = bytes_of(p.out.dtype);
+  const int64_t in = element_size(p.outs.dtype), out = element_size(p.out.dtype);
   const int64_t vector = 16 / std::max(in, out);
   const bool vectors =
       d_v % vector == 0 && aligned(p.outs, vector * in) && aligned(p.out, vector * out);

@@ -9,7 +9,7 @@ void mla_cache_gather(const MlaCacheGatherParams& p, const Target& target) {
   const MlaCacheGatherArgs args{
       paged_rows(p.block_table, p.cu_seq_lens, p.seq_start, p.out.size[0], p.cache),
       p.cache.as<const uint8_t>(),
-      p.cache.stride[0] * bytes_of(p.cache.dtype),
+      p.cache.stride[0] * element_size(p.cache.dtype),
       p.out.data,
       p.out.stride[0],
       static_cast<int32_t>(p.out.size[1])};

@@ -15,7 +15,7 @@ void mla_cache_store(const MlaCacheStoreParams& p, const Target& target) {
                                p.kv_c.stride[0],
                                p.k_pe.stride[0],
                                capacity,
-                               p.cache.stride[0] * bytes_of(p.cache.dtype),
+                               p.cache.stride[0] * element_size(p.cache.dtype),
                                PageSize::of(p.cache.size[1]),
                                static_cast<int32_t>(p.kv_c.size[1]),
                                p.slots.dtype == DType::kInt64,
