@@ -34,8 +34,8 @@ class Races {
   void forget(const Block& shared);  // of a CTA that starts
   void retire(const Cluster& cluster);
   bool any() const { return !conflicts_.empty() || !notes_.empty(); }
-  // Another breach of order than a pair of accesses.
-  void note(std::string what);
+  // Another breach of order than a pair of accesses, by an instruction.
+  void note(const std::string& what, uint32_t pc);
   std::string found() const;
 
   // What lanes did and know goes into `to`, for others to observe.
@@ -102,6 +102,11 @@ class Races {
     std::string sources;  // of both, with -lineinfo
     uint32_t alike = 0;   // further pairs of instructions at these places in the source
   };
+  struct Note {
+    std::string what, source;
+    uint32_t pc;
+    uint32_t alike = 0;
+  };
 
   // Whether the cell has a location that others synchronise with.
   bool touch(const Judge& judge, const Block& block, uint64_t address, const Entry& entry);
@@ -129,6 +134,8 @@ class Races {
   void report(const Block& block, uint64_t address, const Entry& earlier, const Entry& later,
               bool only_proxy);
   std::string describe(const Entry& e, Mask lanes) const;
+  std::string describe(const Conflict& c) const;
+  std::string describe(const Note& n) const;
   const Mechanism& mechanism(Agent agent) const;
   Proxy proxy_of(Agent agent) const;
   Judge judge_of(const AsyncOperation& op) const;
@@ -156,7 +163,8 @@ class Races {
   mutable std::shared_ptr<const Knowledge> met_by_;  // the view of what is in met_
   mutable Met met_[16];                              // by the agent's last bits
   std::vector<Conflict> conflicts_;
-  std::set<std::string> notes_;
+  std::vector<Note> notes_;
+  std::set<uint32_t> noted_;                          // pcs
   std::set<std::pair<uint32_t, uint32_t>> reported_;  // pairs of pcs
 };
 
