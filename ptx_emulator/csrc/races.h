@@ -115,7 +115,8 @@ class Races {
               Entry& later);
   void review_more(const Judge& judge, const Block& block, uint64_t address, Cell& cell,
                    Entry& entry);
-  void replace_read(const Judge& judge, Entry& earlier, Entry& later) const;
+  static void unite(Entry& earlier, Entry& later);
+  void replace_read(const Judge& judge, Entry& earlier, const Entry& later) const;
   bool ordered(const Judge& judge, const Entry& earlier, const Entry& later) const;
   bool ordered_for_operation(const Judge& judge, const Entry& earlier, const Entry& later) const;
   bool ordered_for_lanes(const WarpClock& c, const Entry& earlier, const Entry& later) const;
