@@ -48,8 +48,6 @@ bool Races::lane_by_lane(const WarpClock& c, const Entry& earlier, const Entry& 
     return true;
   for (uint32_t left = earlier.bytes & later.bytes; left; left &= left - 1) {
     const Mask before = earlier.lanes_of(left & -left), after = later.lanes_of(left & -left);
-    // Which lane it was is not known: it may have been the same.
-    if (static_cast<Sharing>(earlier.sharing) == Sharing::some && (after & ~before) == 0) continue;
     bool known = true;
     for_each_lane(after, [&](int l) {
       const Mask others = before & ~(Mask{1} << l);
@@ -135,13 +133,13 @@ bool Races::needs_proxy_fence(const Judge& judge, const Entry& earlier) const {
     if (both == earlier.bytes)
       earlier.bytes = 0;
     else
-      earlier.drop(both);
+      earlier.drop(both, rest_);
   } else if (!both_strong(earlier, later)) {
     report(block, address, earlier, later, false);
-    earlier.drop(both);
+    earlier.drop(both, rest_);
   } else if (judge.is_atomic && earlier.write) {
     // An atomic operation observes the write: what is ordered behind the one is behind the other.
-    earlier.drop(both);
+    earlier.drop(both, rest_);
   }
 }
 
@@ -167,13 +165,21 @@ bool Races::touch(const Judge& judge, const Block& block, uint64_t address, cons
   Entry e = entry;
   for (Entry& earlier : cell.entries) review(judge, block, address, earlier, e);
   if (cell.more) review_more(judge, block, address, cell, e);
+  put(cell, e);
+  if (!rest_.empty()) {
+    for (const Entry& part : rest_) put(cell, part);
+    rest_.clear();
+  }
+  return cell.is_location;
+}
+
+inline void Races::put(Cell& cell, const Entry& entry) {
   for (Entry& place : cell.entries)
     if (!place.bytes) {
-      place = e;
-      return cell.is_location;
+      place = entry;
+      return;
     }
-  remember(cell, e);
-  return cell.is_location;
+  remember(cell, entry);
 }
 
 [[gnu::noinline]] void Races::review_more(const Judge& judge, const Block& block, uint64_t address,

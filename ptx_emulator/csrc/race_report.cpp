@@ -28,8 +28,8 @@ void Races::report(const Block& block, uint64_t address, const Entry& earlier, c
   const uint32_t both = earlier.bytes & later.bytes;
   const uint64_t begin = address + static_cast<uint64_t>(__builtin_ctz(both));
   conflicts_.push_back({earlier, later, place_of(machine_, begin), only_proxy, std::move(sources)});
-  conflicts_.back().earlier.drop(~both);
-  conflicts_.back().later.drop(~both);
+  conflicts_.back().earlier.lanes = earlier.lanes_of(both);
+  conflicts_.back().later.lanes = later.lanes_of(both);
 }
 
 void Races::note(const std::string& what, uint32_t pc) {

@@ -122,6 +122,7 @@ class Races {
   bool ordered_for_lanes(const WarpClock& c, const Entry& earlier, const Entry& later) const;
   bool lane_by_lane(const WarpClock& c, const Entry& earlier, const Entry& later) const;
   bool needs_proxy_fence(const Judge& judge, const Entry& earlier) const;
+  void put(Cell& cell, const Entry& entry);
   void remember(Cell& cell, const Entry& entry);
   bool both_strong(const Entry& a, const Entry& b) const;
   template <class F>
@@ -157,7 +158,8 @@ class Races {
   std::deque<std::vector<Entry>> more_;  // Cell::more
   std::vector<uint32_t> free_more_;
   uint32_t next_victim_ = 0;
-  Locations locations_;  // in global memory
+  std::vector<Entry> rest_;  // of entries that lose some bytes, while a cell is looked through
+  Locations locations_;      // in global memory
   std::unordered_map<uint32_t, OfCluster> clusters_;
   mutable const OfCluster* last_ = nullptr;  // that mechanism() looked at
   mutable uint32_t last_cluster_ = 0;

@@ -102,3 +102,62 @@ def test_who_overwrites_has_waited_for_the_lanes_that_came_before(op, turns, wid
             raced = True
         assert raced == expected, (lanes.tolist(), target)
     assert 5 < races < 55
+
+
+# Of warp 0 even lanes arrive at one barrier, odd lanes at another. Then warp 1 overwrites half of
+# what lane 0 has read, and later, without being ordered behind that, warp 2 other bytes.
+HALVES = (
+    """mov.u32 %r1, %tid.x;
+and.b32 %r2, %r1, 31;
+mov.u32 %r3, box;
+shl.b32 %r4, %r2, 3;
+add.u32 %r4, %r4, %r3;
+"""
+    + only_warp(0, "st.shared.v2.u32 [%r4], {%r1, %r1};")
+    + only_thread(
+        0,
+        """mbarrier.init.shared::cta.b64 [bar], 16;
+mbarrier.init.shared::cta.b64 [bar+8], 16;
+st.relaxed.cta.shared.u32 [flag], 0;
+""",
+    )
+    + INIT_DONE
+    + only_warp(
+        0,
+        """ld.shared.v2.u32 {%r5, %r6}, [%r4];
+and.b32 %r7, %r2, 1;
+shl.b32 %r7, %r7, 3;
+mov.u32 %r8, bar;
+add.u32 %r7, %r7, %r8;
+mbarrier.arrive.shared::cta.b64 _, [%r7];
+""",
+    )
+    + only_thread(
+        32,
+        wait("bar", 0)
+        + "st.shared.u32 [box], %r1;\nmov.u32 %r9, 1;\nst.relaxed.cta.shared.u32 [flag], %r9;\n",
+    )
+    + only_thread(
+        64,
+        wait("bar+8", 0)
+        + """SPIN:
+ld.relaxed.cta.shared.u32 %r9, [flag];
+setp.eq.u32 %p1, %r9, 0;
+@%p1 bra SPIN;
+st.shared.u32 [box+PLACE], %r1;
+""",
+    )
+)
+
+
+@pytest.mark.parametrize("mode,seed", MODES)
+def test_half_of_what_a_lane_has_read_is_overwritten(mode, seed):
+    shared = SHARED.replace(" bar;", " bar[2];") + ".shared .align 16 .u32 flag;\n"
+    for place, lane in ((4, 0), (8, 1), (12, 1), (16, 2), (24, 3)):
+        text = HALVES.replace("PLACE", str(place)).replace("SPIN", f"SPIN{place}")
+        loaded = module(text, shared=shared)
+        if lane % 2:  # lane 1 and lane 3 have arrived where warp 2 waits
+            loaded.launch("k", 1, 96, [], mode=mode, seed=seed)
+        else:
+            with pytest.raises(ptx_emulator.Race, match=rf"read by thread \({lane},0,0\)"):
+                loaded.launch("k", 1, 96, [], mode=mode, seed=seed)
