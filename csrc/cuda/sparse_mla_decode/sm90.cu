@@ -1,0 +1,102 @@
+// sparse_mla_decode for sm_90a.
+//
+// A cluster attends for one query token and 64 of its heads. The blocks of 64 keys of its selection
+// are split over the CTAs; in the end their parts are merged through distributed shared memory.
+//
+//                      keys (a split)
+//                 block 0   block 1   ...          output, of a CTA
+//                +---------+---------+-            +--------------+--------------+
+//      64 heads  | group 0 | group 1 |   scores    | group 0      | group 1      |
+//                +---------+---------+-            | dims 0..255  | dims 256..511|
+//                                                  +--------------+--------------+
+//
+// Warpgroups 0 and 1 score alternate blocks and each multiply the weights of all blocks by their
+// half of the values; warpgroup 2 gathers keys. docs/sparse_mla.md tells the rest.
+
+#include "attend.cuh"
+#include "gather.cuh"
+#include "merge.cuh"
+
+namespace dsa::decode {
+
+template <int d_qk>
+__device__ __forceinline__ void load_q(Shared<d_qk>& s, const cuda::SparseMlaDecodeArgs& a,
+                                       int64_t b, int64_t n, int first_head) {
+  constexpr int kChunks = d_qk / 8;
+  const bf16* q = static_cast<const bf16*>(a.q) + b * a.q_stride[0] + n * a.q_stride[1];
+  const int heads = min(kHeads, a.num_heads - first_head);
+#pragma unroll 1
+  for (int i = threadIdx.x; i < kHeads * kChunks; i += kThreads) {
+    const int row = i / kChunks, chunk = i % kChunks;
+    const bool valid = row < heads;
+    const bf16* from = q + (first_head + (valid ? row : 0)) * a.q_stride[2] + 8 * chunk;
+    bf16* to = chunk_of(s.q[chunk / 8], row, chunk % 8);
+    if (a.q_aligned)
+      cp_async_16(to, from, valid);
+    else
+      *reinterpret_cast<uint4*>(to) = load_elements(from, valid);
+  }
+  cp_async_commit();
+  cp_async_wait<0>();
+  fence_async_proxy();
+}
+
+template <class Gather, int d_qk>
+__device__ __forceinline__ void init_barriers(Shared<d_qk>& s) {
+  for (int buffer = 0; buffer < 2; ++buffer) {
+    mbarrier_init(s.full[buffer][kLeft], Gather::kLeftArrivals);
+    mbarrier_init(s.full[buffer][kRight], Gather::kRightArrivals);
+    mbarrier_init(s.empty[buffer][kLeft], 4);   // warps of warpgroup 0
+    mbarrier_init(s.empty[buffer][kRight], 8);  // of both, for weights are in this half
+  }
+  fence_mbarrier_init();
+}
+
+template <int d_qk, class Gather>
+__device__ __forceinline__ void decode(const cuda::SparseMlaDecodeArgs& a) {
+  extern __shared__ __align__(1024) uint8_t bytes[];
+  Shared<d_qk>& s = *reinterpret_cast<Shared<d_qk>*>(bytes);
+  const int split = blockIdx.x % a.splits;
+  const int group_and_row = blockIdx.x / a.splits;
+  const int first_head = group_and_row % a.head_groups * kHeads;
+  const int row = group_and_row / a.head_groups;
+  const int64_t b = row / a.next_n, n = row % a.next_n;
+  const Selection selection(a, b, n, split);
+
+  if (threadIdx.x == 0) init_barriers<Gather>(s);
+  load_q(s, a, b, n, first_head);
+  __syncthreads();
+
+  const int warpgroup = warp_index() / 4;
+  if (warpgroup == 2) {
+    decrease_registers<120>();
+    Gather(a, selection).run(s);
+    __syncthreads();
+  } else {
+    increase_registers<192>();
+    Attention<d_qk> attention(s, warpgroup, a.scale_log2, a.negative_scale);
+    attention.run(selection.count);
+    __syncthreads();
+    attention.stage();
+  }
+  cluster_sync();
+  merge(s, a, b, n, first_head, split, 0, 1);
+  cluster_sync();  // nobody leaves while its shared memory is read
+}
+
+}  // namespace dsa::decode
+
+#define KERNEL(name, d_qk, ...)                                        \
+  extern "C" __global__ void __launch_bounds__(dsa::decode::kThreads, 1) \
+      sparse_mla_decode_##name(const __grid_constant__ dsa::cuda::SparseMlaDecodeArgs args) { \
+    dsa::decode::decode<d_qk, dsa::decode::__VA_ARGS__>(args);         \
+  }
+
+KERNEL(v32, 576, Fp8Gather<dsa::V32, true>)
+KERNEL(v32_unaligned, 576, Fp8Gather<dsa::V32, false>)
+KERNEL(v4, 512, Fp8Gather<dsa::V4, true>)
+KERNEL(v4_unaligned, 512, Fp8Gather<dsa::V4, false>)
+KERNEL(bf16_576, 576, BFloat16Gather<576, true>)
+KERNEL(bf16_576_unaligned, 576, BFloat16Gather<576, false>)
+KERNEL(bf16_512, 512, BFloat16Gather<512, true>)
+KERNEL(bf16_512_unaligned, 512, BFloat16Gather<512, false>)
