@@ -14,10 +14,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 BUILT := build/.built
 CPP_FILES := $(shell find csrc -name '*.cpp' -o -name '*.h')
+CUDA_FILES := $(shell find csrc/cuda -name '*.cu' -o -name '*.cuh')
 PTX_FILES := $(shell find ptx_emulator -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 export MAX_JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 
-.PHONY: help demo test test-full test-levels test-asan test-aarch64 test-ptx bench bench-check bench-peers fuzz lint format build wheel clean distclean
+.PHONY: help demo test ptx cuda test-full test-levels test-asan test-aarch64 test-ptx bench bench-check bench-peers fuzz lint format build wheel clean distclean
 .DELETE_ON_ERROR:
 
 help:
@@ -31,16 +32,24 @@ help:
 	@echo "make bench-peers  other CPU libraries to measure beside, into build/peers"
 	@echo "make fuzz       random and hostile inputs, backend against backend"
 	@echo "make lint       ruff and clang-format, as CI runs them (format: fix in place)"
+	@echo "make cuda       the CUDA kernels for GPUs (ptx: for the emulator; test makes it itself)"
 	@echo "make build      .venv, dependencies, extension (wheel: a wheel in dist/)"
 	@echo "make clean      remove what was built (distclean: .venv too)"
 
 demo: $(BUILT)
 	$(BIN)/python -m dsa_kernels demo $(ARGS)
 
-test: $(BUILT)
+test: $(BUILT) ptx
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
-test-full: test-levels
+# The CUDA kernels: their PTX, which the emulator runs; with fatbins, for GPUs. Without nvcc neither.
+ptx: $(VENV)/.dependencies
+	@$(BIN)/python csrc/cuda/build.py --ptx-only
+
+cuda: $(VENV)/.dependencies
+	@DSA_CUDA=1 $(BIN)/python csrc/cuda/build.py
+
+test-full: test-levels cuda
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 # Levels that the machine lacks are left out, each with a line that says so.
@@ -93,12 +102,12 @@ fuzz: $(BUILT)
 lint: $(VENV)/.dependencies
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run -Werror $(CPP_FILES) $(PTX_FILES)
+	$(BIN)/clang-format --dry-run -Werror $(CPP_FILES) $(CUDA_FILES) $(PTX_FILES)
 
 format: $(VENV)/.dependencies
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $(CPP_FILES) $(PTX_FILES)
+	$(BIN)/clang-format -i $(CPP_FILES) $(CUDA_FILES) $(PTX_FILES)
 
 build: $(BUILT)
 
@@ -138,7 +147,7 @@ $(VENV)/.created:
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .benchmarks
-	rm -f dsa_kernels/_C*.so
+	rm -rf dsa_kernels/_C*.so dsa_kernels/cuda
 	find dsa_kernels tests bench ptx_emulator -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean

@@ -62,7 +62,7 @@ def extension():
     csrc = ROOT / "csrc"
     isa_sources = {csrc / "cpu" / "isa" / f"{level}.cpp" for level in ISA_FLAGS}
     sources = [p for p in csrc.glob("bindings/*.cpp")] + [
-        p for p in csrc.glob("cpu/**/*.cpp") if p not in isa_sources
+        p for p in csrc.glob("c[pu]*/**/*.cpp") if p not in isa_sources
     ]
     return {
         "ext_modules": [

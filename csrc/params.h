@@ -9,6 +9,18 @@ namespace dsa {
 
 enum class DType : int8_t { kFloat32, kBFloat16, kFloat8E4M3, kUInt8, kInt32, kInt64 };
 
+constexpr int64_t bytes_of(DType dtype) {
+  switch (dtype) {
+    case DType::kFloat8E4M3:
+    case DType::kUInt8: return 1;
+    case DType::kBFloat16: return 2;
+    case DType::kFloat32:
+    case DType::kInt32: return 4;
+    case DType::kInt64: return 8;
+  }
+  return 0;
+}
+
 // A strided tensor. Strides are in elements; data is null where an optional tensor is absent.
 template <int N>
 struct View {

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import torch
 
+from dsa_kernels._cuda import connect, emulation_problem
 from dsa_kernels._native import cpu_isa
 
 NAMESPACE = "dsa_kernels"
@@ -36,6 +37,7 @@ class TensorSpec:
     """One row of a contract's tensor table, parsed from text such as
 
         "float8_e4m3fn|bfloat16 [num_rows, num_heads, head_dim]"     any of the dtypes
+        "bfloat16|float32(cpu) [num_rows, dim]"                      float32 not by CUDA kernels
         "=q [seq_len, head_dim]"                                     the dtype of argument q
         "uint8 [num_pages | page_size, head_dim+4]"                  dims after the bar are packed
 
@@ -46,6 +48,7 @@ class TensorSpec:
     name: str
     text: str
     dtypes: tuple[torch.dtype, ...]
+    cuda_dtypes: tuple[torch.dtype, ...]  # of these, what CUDA kernels take
     like: str | None
     dims: tuple[tuple[str | None, int], ...]  # (symbol or None, offset)
     packed_from: int
@@ -57,7 +60,9 @@ class TensorSpec:
     def parse(name: str, text: str, optional: bool, written: bool, hint: str) -> TensorSpec:
         dtype_text, dim_text = re.fullmatch(r"(\S+) \[(.*)\]", text).groups()
         like = dtype_text[1:] if dtype_text.startswith("=") else None
-        dtypes = () if like else tuple(getattr(torch, d) for d in dtype_text.split("|"))
+        names = [] if like else dtype_text.split("|")
+        dtypes = tuple(getattr(torch, n.removesuffix("(cpu)")) for n in names)
+        cuda_dtypes = tuple(d for d, n in zip(dtypes, names, strict=True) if "(cpu)" not in n)
         before_bar, bar, _ = dim_text.partition("|")
         dims = []
         for token in filter(None, re.split(r"[,|]\s*", dim_text.replace(" ", ""))):
@@ -65,7 +70,7 @@ class TensorSpec:
             dims.append((symbol, int(offset or 0)))
         packed_from = len(before_bar.split(",")) if bar else len(dims) - 1
         return TensorSpec(
-            name, text, dtypes, like, tuple(dims), packed_from, optional, written, hint
+            name, text, dtypes, cuda_dtypes, like, tuple(dims), packed_from, optional, written, hint
         )
 
     def shape_text(self) -> str:
@@ -116,6 +121,7 @@ class Op:
         self._available: dict[tuple[str, str], bool] = {}
         self._define("native")
         self._define("reference")
+        self._define("emulated")
         _library.impl(f"{name}.reference", reference, "CompositeExplicitAutograd")
         OPS[name] = self
 
@@ -135,7 +141,10 @@ class Op:
     def __call__(self, *args, backend: str | None = None) -> None:
         """Checks `args` (in schema order) against the contract and runs the chosen backend."""
         device = self.check(*args)
-        self._overloads[self.choose(backend, device)](*args)
+        chosen = self.choose(backend, device)
+        if chosen == "emulated" or (chosen == "native" and device == "cuda"):
+            self._check_cuda_dtypes(args, chosen)
+        self._overloads[chosen](*args)
 
     # -- checks ------------------------------------------------------------------------------
 
@@ -213,6 +222,18 @@ class Op:
                     f"got strides {list(value.stride())}. Pass a tensor that is not expanded."
                 )
 
+    def _check_cuda_dtypes(self, args, backend: str) -> None:
+        values = dict(zip(self.arguments, args, strict=True))
+        for spec in self.tensors:
+            value = values[spec.name]
+            if value is not None and spec.dtypes and value.dtype not in spec.cuda_dtypes:
+                taken = " or ".join(str(d)[6:] for d in spec.cuda_dtypes)
+                self.fail(
+                    f"{spec.name} must be {taken} for the CUDA kernel (backend {backend!r}); "
+                    f"got {_describe(value)}. Convert it, or pass backend='reference'.",
+                    TypeError,
+                )
+
     def _mismatch(self, spec, value, values, note: str, kind: type[Exception]):
         if spec.like:
             dtypes = f"{str(values[spec.like].dtype)[6:]} (the dtype of {spec.like})"
@@ -256,18 +277,21 @@ class Op:
             return None
         if backend == "native" and device == "cpu":
             return _native_problem or "the extension has no CPU kernel for this op"
+        if backend == "emulated" and device == "cpu" and self._has_kernel(backend, "CPU"):
+            return emulation_problem(self.name)
         return f"this version has no {backend} implementation for {device}"
 
     def refresh(self) -> None:
         """Records which kernels torch has; called once every backend has been loaded."""
         for backend in self._overloads:
-            qualified = f"{NAMESPACE}::{self.name}" + ("" if backend == "native" else f".{backend}")
             for device, key in (("cpu", "CPU"), ("cuda", "CUDA"), ("meta", "Meta")):
                 self._available[backend, device] = (
-                    backend == "reference"
-                    or device == "meta"
-                    or torch._C._dispatch_has_kernel_for_dispatch_key(qualified, key)
-                )
+                    backend == "reference" or device == "meta" or self._has_kernel(backend, key)
+                ) and not (backend == "emulated" and emulation_problem(self.name))
+
+    def _has_kernel(self, backend: str, key: str) -> bool:
+        qualified = f"{NAMESPACE}::{self.name}" + ("" if backend == "native" else f".{backend}")
+        return torch._C._dispatch_has_kernel_for_dispatch_key(qualified, key)
 
 
 def _returns_nothing(*args) -> None:
@@ -350,6 +374,7 @@ def load_native(path: str | None) -> None:
     else:
         try:
             torch.ops.load_library(path)
+            connect(path)
             cpu_isa()  # a bad DSA_CPU_ISA is an error now, not at the first op
             _native_problem = None
         except OSError as error:

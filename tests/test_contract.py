@@ -283,4 +283,4 @@ def test_explain_of_a_named_backend(op):
     assert told.chosen == "reference"
     assert "asked for" in told.refused["native"]
     with pytest.raises(ValueError, match="cannot run on cpu"):
-        dsa_kernels.explain(op, backend="emulated")
+        dsa_kernels.explain(op, backend="tilelang")

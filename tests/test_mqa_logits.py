@@ -23,6 +23,11 @@ BACKENDS = dsa_kernels.backends("mqa_logits")
 DTYPES = (torch.float8_e4m3fn, torch.bfloat16, torch.float32)
 
 
+def widest(backend):
+    """The widest type that the backend takes."""
+    return torch.bfloat16 if backend == "emulated" else torch.float32
+
+
 def make(rows, heads, dim, keys, dtype, seed=0):
     g = torch.Generator().manual_seed(seed)
     if dtype == torch.float8_e4m3fn:
@@ -45,6 +50,8 @@ def ranges(rows, keys):
 @pytest.mark.parametrize("heads", [8, 16, 32, 64])
 @pytest.mark.parametrize("dim", [64, 128])
 def test_formula(backend, dtype, heads, dim):
+    if backend == "emulated" and dtype == torch.float32:
+        pytest.skip("refused: test_cuda_refuses_float32")
     q, k, weights, k_scale = make(11, heads, dim, 333, dtype)
     want = gold.logits(q, k, weights, k_scale)
     emulated = dsa_kernels.mqa_logits(q, k, weights, k_scale=k_scale, backend="reference")
@@ -101,8 +108,8 @@ def test_ranges_and_layouts(backend, layout, fill):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_relu_of_nan_is_nan_and_relu_of_minus_infinity_is_zero(backend):
-    q = torch.ones(1, 8, 64)
-    k = torch.ones(4, 64)
+    q = torch.ones(1, 8, 64, dtype=widest(backend))
+    k = torch.ones(4, 64, dtype=widest(backend))
     k[1, 3], k[2, 3], k[3, 3] = math.nan, -math.inf, math.inf
     got = dsa_kernels.mqa_logits(q, k, torch.ones(1, 8), backend=backend)
     assert got[0, 0] == 8 * 64
@@ -114,7 +121,7 @@ def test_relu_of_nan_is_nan_and_relu_of_minus_infinity_is_zero(backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_keys_outside_a_rows_range_change_nothing(backend):
     rows, keys = 9, 200
-    q, k, weights, k_scale = make(rows, 8, 128, keys, torch.float32)
+    q, k, weights, k_scale = make(rows, 8, 128, keys, widest(backend))
     starts = torch.full((rows,), 20, dtype=torch.int32)
     ends = torch.full((rows,), 171, dtype=torch.int32)
     call = functools.partial(
@@ -190,7 +197,7 @@ def test_strided_inputs(backend):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_empty(backend):
-    q, k, weights, _ = make(3, 8, 64, 10, torch.float32)
+    q, k, weights, _ = make(3, 8, 64, 10, widest(backend))
     assert dsa_kernels.mqa_logits(q[:0], k, weights[:0], backend=backend).shape == (0, 10)
     assert dsa_kernels.mqa_logits(q, k[:0], weights, backend=backend).shape == (3, 0)
     got = dsa_kernels.mqa_logits(q, k[:0], weights, layout="compressed", width=4, backend=backend)
@@ -253,6 +260,15 @@ ERRORS = {
 
 
 test_errors = errors_test(ERRORS)
+
+
+@pytest.mark.skipif("emulated" not in BACKENDS, reason="no PTX")
+def test_cuda_refuses_float32():
+    with pytest.raises(TypeError, match="q must be float8_e4m3fn or bfloat16 for the CUDA kernel"):
+        dsa_kernels.mqa_logits(Q, K, W, backend="emulated")
+    out = torch.empty(2, 10)
+    with pytest.raises(RuntimeError, match="mqa_logits: the CUDA kernel takes float8_e4m3fn"):
+        torch.ops.dsa_kernels.mqa_logits.emulated(Q, K, W, None, None, None, "full", True, out)
 
 
 def test_direct_call_with_bad_arguments_raises():

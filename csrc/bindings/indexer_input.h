@@ -7,7 +7,7 @@
 
 namespace dsa {
 
-inline IndexerInputParams indexer_input(const char* op, int64_t num_tokens, int64_t head_dim,
+inline IndexerInputParams indexer_input(Call& op, int64_t num_tokens, int64_t head_dim,
                                         const std::optional<Tensor>& positions,
                                         const std::optional<Tensor>& cos_sin,
                                         const std::string& rope_layout, bool hadamard,
@@ -29,8 +29,8 @@ inline IndexerInputParams indexer_input(const char* op, int64_t num_tokens, int6
   STD_TORCH_CHECK(positions.has_value() == rope && cos_sin.has_value() == rope, op,
                   ": positions and cos_sin go with a rope_layout other than none.");
   if (!rope) return p;
-  p.positions = view<1>(op, "positions", positions, {{DType::kInt32, DType::kInt64}, {num_tokens}});
-  p.cos_sin = view<2>(op, "cos_sin", cos_sin, {{DType::kFloat32}, {-1, -1}});
+  p.positions = op.view<1>("positions", positions, {{DType::kInt32, DType::kInt64}, {num_tokens}});
+  p.cos_sin = op.view<2>("cos_sin", cos_sin, {{DType::kFloat32}, {-1, -1}});
   const int64_t rope_dim = p.cos_sin.size[1];
   STD_TORCH_CHECK(rope_dim % 2 == 0 && rope_dim <= head_dim, op,
                   ": rope_dim must be even and at most head_dim = ", head_dim, "; got ", rope_dim,

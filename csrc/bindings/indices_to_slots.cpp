@@ -3,15 +3,16 @@
 
 namespace dsa {
 
+template <Backend backend>
 void indices_to_slots(const Tensor& indices, const Tensor& block_table,
                       const std::optional<Tensor>& row_request, int64_t page_size, Tensor slots,
                       Tensor counts) {
-  const char* op = "indices_to_slots";
+  Call op("indices_to_slots", backend);
   IndicesToSlotsParams p;
-  p.indices = view<2>(op, "indices", indices, {{DType::kInt32}, {-1, -1}});
+  p.indices = op.view<2>("indices", indices, {{DType::kInt32}, {-1, -1}});
   const int64_t num_rows = p.indices.size[0], topk = p.indices.size[1];
-  p.block_table = view<2>(op, "block_table", block_table, {{DType::kInt32}, {-1, -1}});
-  p.row_request = view<1>(op, "row_request", row_request, {{DType::kInt32}, {num_rows}});
+  p.block_table = op.view<2>("block_table", block_table, {{DType::kInt32}, {-1, -1}});
+  p.row_request = op.view<1>("row_request", row_request, {{DType::kInt32}, {num_rows}});
   STD_TORCH_CHECK(page_size >= 1 && page_size <= INT32_MAX, op,
                   ": page_size must be in [1, 2^31); got ", page_size, ".");
   const int64_t batch = p.block_table.size[0];
@@ -19,13 +20,13 @@ void indices_to_slots(const Tensor& indices, const Tensor& block_table,
                   ": without row_request, num_rows must be a multiple of batch; got ", num_rows,
                   " rows for a batch of ", batch, ".");
   p.page_size = page_size;
-  p.slots = view<2>(op, "slots", slots, {{DType::kInt32}, {num_rows, topk}});
-  p.counts = view<1>(op, "counts", counts, {{DType::kInt32}, {num_rows}});
-  cpu::indices_to_slots(p);
+  p.slots = op.output<2>("slots", slots, {{DType::kInt32}, {num_rows, topk}});
+  p.counts = op.output<1>("counts", counts, {{DType::kInt32}, {num_rows}});
+  op.run(p, cpu::indices_to_slots);
 }
 
 STABLE_TORCH_LIBRARY_IMPL(dsa_kernels, CPU, m) {
-  m.impl("indices_to_slots", TORCH_BOX(&indices_to_slots));
+  m.impl("indices_to_slots", TORCH_BOX(&indices_to_slots<Backend::kCpu>));
 }
 
 }  // namespace dsa

@@ -5,26 +5,26 @@
 
 namespace dsa {
 
-inline void check_indexer_shape(const char* op, int64_t num_heads, int64_t head_dim) {
+inline void check_indexer_shape(Call& op, int64_t num_heads, int64_t head_dim) {
   STD_TORCH_CHECK(num_heads >= 8 && num_heads % 8 == 0, op, ": num_heads must be a multiple of 8.");
   STD_TORCH_CHECK(head_dim >= 1 && head_dim <= kMaxIndexDim, op, ": head_dim must be at most ",
                   kMaxIndexDim, "; got ", head_dim, ".");
 }
 
-inline MqaLogitsParams score_params(const char* op, const Tensor& q, const Tensor& k,
+inline MqaLogitsParams score_params(Call& op, const Tensor& q, const Tensor& k,
                                     const Tensor& weights, const std::optional<Tensor>& k_scale,
                                     const std::optional<Tensor>& row_start,
                                     const std::optional<Tensor>& row_end) {
   MqaLogitsParams p;
   p.q =
-      view<3>(op, "q", q, {{DType::kFloat8E4M3, DType::kBFloat16, DType::kFloat32}, {-1, -1, -1}});
+      op.view<3>("q", q, {{DType::kFloat8E4M3, DType::kBFloat16, DType::kFloat32}, {-1, -1, -1}});
   const int64_t num_rows = p.q.size[0], num_heads = p.q.size[1], head_dim = p.q.size[2];
   check_indexer_shape(op, num_heads, head_dim);
-  p.k = view<2>(op, "k", k, {{p.q.dtype}, {-1, head_dim}});
-  p.weights = view<2>(op, "weights", weights, {{DType::kFloat32}, {num_rows, num_heads}});
-  p.k_scale = view<1>(op, "k_scale", k_scale, {{DType::kFloat32}, {p.k.size[0]}});
-  p.row_start = view<1>(op, "row_start", row_start, {{DType::kInt32}, {num_rows}});
-  p.row_end = view<1>(op, "row_end", row_end, {{DType::kInt32}, {num_rows}});
+  p.k = op.view<2>("k", k, {{p.q.dtype}, {-1, head_dim}});
+  p.weights = op.view<2>("weights", weights, {{DType::kFloat32}, {num_rows, num_heads}});
+  p.k_scale = op.view<1>("k_scale", k_scale, {{DType::kFloat32}, {p.k.size[0]}});
+  p.row_start = op.view<1>("row_start", row_start, {{DType::kInt32}, {num_rows}});
+  p.row_end = op.view<1>("row_end", row_end, {{DType::kInt32}, {num_rows}});
   return p;
 }
 

@@ -3,10 +3,11 @@
 
 namespace dsa {
 
+template <Backend backend>
 void paged_indexer_topk(const Tensor& q, const Tensor& cache, const Tensor& weights,
                         const Tensor& seq_lens, const Tensor& block_table, int64_t topk,
                         int64_t max_seq_len, Tensor workspace, Tensor out) {
-  const char* op = "paged_indexer_topk";
+  Call op("paged_indexer_topk", backend);
   PagedIndexerTopkParams p;
   p.score = paged_score_params(op, q, cache, weights, seq_lens, block_table);
   STD_TORCH_CHECK(max_seq_len >= 0 && max_seq_len <= INT32_MAX, op,
@@ -14,12 +15,12 @@ void paged_indexer_topk(const Tensor& q, const Tensor& cache, const Tensor& weig
   p.topk = checked_topk(op, topk);
   p.max_seq_len = max_seq_len;
   p.workspace = logits_workspace(op, workspace, p.score.q.size[1] * max_seq_len);
-  p.out = view<2>(op, "out", out, {{DType::kInt32}, {p.score.weights.size[0], topk}});
-  cpu::paged_indexer_topk(p);
+  p.out = op.output<2>("out", out, {{DType::kInt32}, {p.score.weights.size[0], topk}});
+  op.run(p, cpu::paged_indexer_topk);
 }
 
 STABLE_TORCH_LIBRARY_IMPL(dsa_kernels, CPU, m) {
-  m.impl("paged_indexer_topk", TORCH_BOX(&paged_indexer_topk));
+  m.impl("paged_indexer_topk", TORCH_BOX(&paged_indexer_topk<Backend::kCpu>));
 }
 
 }  // namespace dsa

@@ -122,7 +122,7 @@ def ops_markdown() -> str:
         lines += ["", f"## {name}", "", " ".join(summary.split()), ""]
         lines += [f"    {name}{op.schema}", "", "| tensor | dtype | shape | |", "|---|---|---|---|"]
         for spec in op.tensors:
-            dtype = spec.text.partition(" ")[0].replace("|", " or ")
+            dtype = spec.text.partition(" ")[0].replace("|", " or ").replace("(cpu)", " (CPU)")
             shape = spec.shape_text().replace("|", "\\|")
             role = "written" if spec.written else "optional" if spec.optional else ""
             lines.append(f"| {spec.name} | {dtype} | {shape} | {role} |")

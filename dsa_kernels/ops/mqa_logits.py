@@ -10,7 +10,7 @@ from dsa_kernels.reference.mqa_logits import mqa_logits as reference
 NUM_HEADS = (8, 16, 32, 64)
 HEAD_DIMS = (64, 128)
 SCORE_TENSORS = {
-    "q": "float8_e4m3fn|bfloat16|float32 [num_rows, num_heads, head_dim]",
+    "q": "float8_e4m3fn|bfloat16|float32(cpu) [num_rows, num_heads, head_dim]",
     "k": "=q [seq_len, head_dim]",
     "weights": ("float32 [num_rows, num_heads]", "Convert with .float()."),
     "k_scale": "float32 [seq_len]",

@@ -29,7 +29,7 @@ OP = Op(
     "Tensor? extra_cache, Tensor? extra_indices, Tensor? extra_topk_length, float sm_scale, "
     "str cache_format, bool batch_invariant, Tensor(a!) out, Tensor(b!) lse) -> ()",
     tensors={
-        "q": "bfloat16|float32 [batch, next_n, num_heads, d_qk]",
+        "q": "bfloat16|float32(cpu) [batch, next_n, num_heads, d_qk]",
         "cache": "uint8|bfloat16 [num_pages | page_size, record]",
         "indices": ("int32 [batch, next_n, topk]", "Convert with .int()."),
         "topk_length": "int32 [batch, next_n]",

@@ -47,7 +47,7 @@ OP = Op(
     "Tensor? attn_sink, float sm_scale, str cache_format, "
     "Tensor(a!) out, Tensor(b!) max_logits, Tensor(c!) lse) -> ()",
     tensors={
-        "q": "bfloat16|float32 [num_queries, num_heads, d_qk]",
+        "q": "bfloat16|float32(cpu) [num_queries, num_heads, d_qk]",
         "kv": "=q [num_kv, d_qk]",
         "cache": "uint8|bfloat16 [num_pages | page_size, record]",
         "indices": ("int32 [num_queries, topk]", "Convert with .int()."),

@@ -5,6 +5,11 @@
 
 #include <cstdint>
 
+// A deliberate fault, compiled in by tests alone: each must turn one of them red.
+#ifndef DSA_FAULT
+#define DSA_FAULT 0
+#endif
+
 namespace dsa {
 
 using bf16 = __nv_bfloat16;

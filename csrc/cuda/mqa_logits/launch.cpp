@@ -1,0 +1,95 @@
+#include <algorithm>
+#include <string>
+
+#include "../ops.h"
+#include "../tensor_map.h"
+#include "../device/indexer_score.h"
+#include "kernel.h"
+#include "score_rows.h"
+
+namespace dsa::cuda {
+namespace {
+
+// A map's rows of `dim` elements are cut into boxes as wide as the swizzle.
+uint32_t box_width(int64_t dim, int64_t element) {
+  return static_cast<uint32_t>(std::min<int64_t>(dim * element, 128) / element);
+}
+
+MapSwizzle swizzle_of(int64_t row_bytes) {
+  return row_bytes >= 128 ? MapSwizzle::k128 : MapSwizzle::k64;
+}
+
+}  // namespace
+
+void score_rows(const MqaLogitsParams& p, int64_t first_row, int64_t num_rows, int min_keys,
+                const Target& target) {
+  const int64_t heads = p.q.size[1], dim = p.q.size[2], seq_len = p.k.size[0];
+  const int64_t width = p.out.size[1];
+  if (num_rows == 0 || width == 0) return;
+  const bool fp8 = p.q.dtype == DType::kFloat8E4M3;
+  if (p.q.dtype == DType::kFloat32)
+    throw std::runtime_error(
+        "mqa_logits: the CUDA kernel takes float8_e4m3fn and bfloat16; got float32. Convert q and "
+        "k, or use backend=\"reference\".");
+  const int64_t element = bytes_of(p.q.dtype);
+
+  MqaLogitsArgs args{};
+  args.q = p.q.as<char>() + first_row * p.q.stride[0] * element;
+  args.k = p.k.data;
+  args.weights = p.weights.as<float>() + first_row * p.weights.stride[0];
+  args.k_scale = p.k_scale.as<float>();
+  args.row_start = p.row_start ? p.row_start.as<int>() + first_row : nullptr;
+  args.row_end = p.row_end ? p.row_end.as<int>() + first_row : nullptr;
+  args.out = p.out.data;
+  args.q_row_stride = p.q.stride[0];
+  args.q_head_stride = p.q.stride[1];
+  args.k_stride = p.k.stride[0];
+  args.weights_stride = p.weights.stride[0];
+  args.out_stride = p.out.stride[0];
+  args.num_rows = static_cast<int>(num_rows);
+  args.seq_len = static_cast<int>(seq_len);
+  args.width = static_cast<int>(width);
+  args.min_keys = min_keys;
+  args.compressed = p.compressed;
+  args.fill = p.fill;
+  args.out_bf16 = p.out.dtype == DType::kBFloat16;
+
+  const int64_t head_stride = p.q.stride[1] * element, row_stride = p.q.stride[0] * element;
+  const int64_t k_stride = p.k.stride[0] * element;
+  const int64_t queries = mqa_logits_queries(static_cast<int>(heads));
+  const auto width_of_box = box_width(dim, element);
+  const MapSwizzle swizzle = swizzle_of(dim * element);
+  TensorMap q_map{}, k_map{}, scale_map{};
+  args.map_q = can_map(args.q, {head_stride, row_stride});
+  args.map_k = seq_len > 0 && can_map(args.k, {k_stride});
+  args.map_scale = seq_len > 0 && p.k_scale && can_map(args.k_scale, {16});
+  if (args.map_q)
+    q_map = tensor_map(target, p.q.dtype, const_cast<void*>(args.q), {dim, heads, num_rows},
+                       {head_stride, row_stride},
+                       {width_of_box, static_cast<uint32_t>(heads), static_cast<uint32_t>(queries)},
+                       swizzle);
+  if (args.map_k)
+    k_map = tensor_map(target, p.q.dtype, const_cast<void*>(args.k), {dim, seq_len}, {k_stride},
+                       {width_of_box, kScoreKeys}, swizzle);
+  if (args.map_scale)  // one row: its stride is never used
+    scale_map = tensor_map(target, DType::kFloat32, const_cast<float*>(args.k_scale), {seq_len, 1},
+                           {16}, {kScoreKeys, 1}, MapSwizzle::kNone);
+
+  const int64_t most_tiles = (num_rows + queries - 1) / queries * ((seq_len + kScoreKeys - 1) / kScoreKeys);
+  const int64_t filling = (num_rows + 2) / 3;
+  Shape shape;
+  shape.grid[0] = static_cast<uint32_t>(
+      std::clamp<int64_t>(std::max(most_tiles, filling), 1, target.num_sms));
+  shape.block = kScoreThreads;
+  shape.shared_bytes = static_cast<uint32_t>(score_shared_bytes(
+      static_cast<int>(queries), static_cast<int>(heads), static_cast<int>(dim * element)));
+  const std::string kernel = std::string("mqa_logits_") + (fp8 ? "fp8" : "bf16") + "_h" +
+                             std::to_string(heads) + "_d" + std::to_string(dim);
+  launch(target, "mqa_logits.sm90", kernel.c_str(), shape, args, q_map, k_map, scale_map);
+}
+
+void mqa_logits(const MqaLogitsParams& p, const Target& target) {
+  score_rows(p, 0, p.q.size[0], 0, target);
+}
+
+}  // namespace dsa::cuda

@@ -1,0 +1,90 @@
+"""CUDA kernels' code, and the PTX emulator that runs them on CPU tensors.
+
+The extension launches kernels through a table of driver functions. libcuda's it finds itself; the
+emulator's it asks for here when the first `.emulated` op runs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+from pathlib import Path
+
+MODES = ("eager", "random", "late")
+
+
+class EmulatorOptions(ctypes.Structure):
+    """PtxDriverOptions of ptx_emulator/csrc/driver.h."""
+
+    _fields_ = (
+        ("mode", ctypes.c_int32),
+        ("races", ctypes.c_int32),
+        ("coarse_fp8", ctypes.c_int32),
+        ("seed", ctypes.c_uint64),
+    )
+
+
+def code_directory() -> Path:
+    """Where fatbins and PTX are: DSA_CUDA_CODE, or beside this package's extension."""
+    return Path(os.environ.get("DSA_CUDA_CODE") or Path(__file__).parent / "cuda")
+
+
+def emulation_problem(op: str) -> str | None:
+    """Why `op` cannot run in the emulator here, or None. Looks for files only, builds nothing."""
+    if not any(code_directory().glob(f"{op}.*.ptx")):
+        return f"there is no PTX of it in {code_directory()} (run `make ptx`)"
+    if importlib.util.find_spec("ptx_emulator") is None:
+        return "ptx_emulator is not importable: it is in the repository, not in the wheel"
+    return None
+
+
+def emulator() -> ctypes.CDLL:
+    """The emulator's library, built at the first call."""
+    from ptx_emulator import _library
+
+    return _library.load()
+
+
+def emulator_options() -> EmulatorOptions:
+    """Options of all launches from now on (those of the environment to begin with)."""
+    options = EmulatorOptions()
+    library = emulator()
+    library.ptx_driver_function.restype = ctypes.c_void_p
+    start = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_uint32)
+    start(library.ptx_driver_function(b"cuInit"))(0)  # reads the environment
+    library.ptx_driver_get_options(ctypes.byref(options))
+    return options
+
+
+def set_emulator_options(options: EmulatorOptions) -> None:
+    emulator().ptx_driver_set_options(ctypes.byref(options))
+
+
+_kept: list = []  # what the extension has pointers to
+
+
+def connect(extension: str) -> None:
+    """Tells the extension where to ask for the emulator."""
+    library = ctypes.CDLL(extension)
+
+    def fetch() -> int | None:
+        try:
+            emulated = emulator()
+            library.dsa_use_emulator.restype = ctypes.c_char_p
+            names = ("ptx_driver_function", "ptx_driver_register", "ptx_driver_unregister")
+            missing = library.dsa_use_emulator(
+                *(ctypes.cast(getattr(emulated, name), ctypes.c_void_p) for name in names)
+            )
+            problem = missing and f"it has no {missing.decode()}"
+        except Exception as error:  # nothing may pass through C++
+            problem = f"{type(error).__name__}: {error}"
+        if not problem:
+            return None
+        text = ctypes.create_string_buffer(problem.encode())
+        _kept.append(text)
+        return ctypes.addressof(text)
+
+    callback = ctypes.CFUNCTYPE(ctypes.c_void_p)(fetch)
+    _kept.append(callback)
+    library.dsa_set_emulator_fetch(callback)

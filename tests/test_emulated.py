@@ -1,0 +1,105 @@
+"""CUDA kernels in the emulator: right, free of races and the same bytes in every schedule.
+
+That they meet their contracts, each op's own tests say: they run with this backend as with any.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dsa_kernels._op import OPS
+from dsa_kernels.testing import assert_bitwise_equal
+from dsa_kernels.testing.cases import case
+from dsa_kernels.testing.differential import copy_written, named, random_case, watched_run
+from dsa_kernels.testing.emulation import SCHEDULES, emulation
+
+EMULATED = [op for op in sorted(OPS) if "emulated" in OPS[op].backends("cpu")]
+each_op = pytest.mark.parametrize("op", EMULATED)
+each_schedule = pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: f"{s[0]}-{s[1]}")
+
+# DeepSeek-V3.2's widths, few rows.
+WIDE = {
+    "mqa_logits": dict(num_rows=6, seq_len=400, num_heads=64, bounds="causal"),
+}
+
+
+def small(op: str, which: int) -> list:
+    return case(op).make(torch.Generator().manual_seed(which), **case(op).SMALL[which])
+
+
+def wide(op: str) -> list:
+    return case(op).make(torch.Generator().manual_seed(0), **WIDE[op])
+
+
+def taken_by_cuda(op: str, arguments: list) -> bool:
+    values = named(OPS[op], arguments)
+    return all(
+        values[spec.name] is None or not spec.dtypes or values[spec.name].dtype in spec.cuda_dtypes
+        for spec in OPS[op].tensors
+    )
+
+
+def outputs(op: str, arguments: list) -> dict:
+    """What the op writes, by name, of a run on copies."""
+    copied = copy_written(OPS[op], arguments)
+    OPS[op](*copied, backend="emulated")
+    written = {s.name for s in OPS[op].tensors if s.written and s.name != "workspace"}
+    return {n: v for n, v in named(OPS[op], copied).items() if n in written}
+
+
+@each_op
+@each_schedule
+def test_small_cases_in_every_schedule(op, schedule):
+    for which in (0, 1):
+        arguments = small(op, which)
+        expected = watched_run(OPS[op], arguments, "reference")
+        eager = outputs(op, arguments)
+        with emulation(*schedule):
+            case(op).compare(expected, watched_run(OPS[op], arguments, "emulated"))
+            for name, value in outputs(op, arguments).items():
+                assert_bitwise_equal(value, eager[name], name)
+
+
+@each_op
+@pytest.mark.parametrize("seed", range(12))
+def test_random_cases(op, seed):
+    """`python -m dsa_kernels fuzz` draws the same cases."""
+    shape, arguments = random_case(op, seed)
+    if not taken_by_cuda(op, arguments):
+        pytest.skip(f"CUDA refuses {shape}")
+    expected = watched_run(OPS[op], arguments, "reference")
+    with emulation("late" if seed % 2 else "random", seed):
+        try:
+            case(op).compare(expected, watched_run(OPS[op], arguments, "emulated"))
+        except (AssertionError, RuntimeError) as error:
+            raise AssertionError(f"{op} of seed {seed}, {shape}: {error}") from None
+
+
+@each_op
+def test_twenty_seeds_give_the_same_bytes(op):
+    arguments = small(op, 1)
+    first = outputs(op, arguments)
+    for seed in range(20):
+        with emulation("random", seed):
+            for name, value in outputs(op, arguments).items():
+                assert_bitwise_equal(value, first[name], f"{name} with seed {seed}")
+
+
+@pytest.mark.parametrize("op", sorted(set(WIDE) & set(EMULATED)))
+@pytest.mark.parametrize("coarse_fp8", [False, True])
+def test_true_widths(op, coarse_fp8):
+    arguments = wide(op)
+    expected = watched_run(OPS[op], arguments, "reference")
+    with emulation("late", coarse_fp8=coarse_fp8):
+        actual = watched_run(OPS[op], arguments, "emulated")
+    if not coarse_fp8:
+        case(op).compare(expected, actual)
+        return
+    # Products summed with 13 bits below the largest: errors grow, and stay small beside the result.
+    for spec in OPS[op].tensors:
+        if spec.written and expected[spec.name].is_floating_point():
+            e, a = expected[spec.name].double(), actual[spec.name].double()
+            assert torch.equal(e.isfinite(), a.isfinite())
+            e, a = e[e.isfinite()], a[a.isfinite()]
+            assert float((e - a).abs().max()) <= 1e-3 * float(e.abs().max())
