@@ -21,6 +21,9 @@ each_schedule = pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: f"{
 # DeepSeek-V3.2's widths, few rows.
 WIDE = {
     "mqa_logits": dict(num_rows=6, seq_len=400, num_heads=64, bounds="causal"),
+    "sparse_mla_decode": dict(
+        batch=1, num_kv=4096, num_heads=128, topk=2048, cache_format="v32", attn_sink="normal"
+    ),
 }
 
 

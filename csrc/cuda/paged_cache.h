@@ -7,7 +7,7 @@
 
 #include "../params.h"
 
-namespace dsa::cuda {
+namespace dsa {
 
 // n / d of any n < 2^31 as a multiplication: multiplier = ceil(2^shift / d), which is exact with 31
 // bits more than d needs.
@@ -45,4 +45,4 @@ inline bool pages_aligned(const View<3>& cache, int64_t bytes) {
          (cache.size[0] < 2 || cache.stride[0] * element % bytes == 0);
 }
 
-}  // namespace dsa::cuda
+}  // namespace dsa

@@ -33,7 +33,7 @@ struct Slot {
 };
 
 // `slot` is in [0, capacity).
-__device__ __forceinline__ Slot find_slot(const cuda::PagedCache& cache, uint32_t slot) {
+__device__ __forceinline__ Slot find_slot(const PagedCache& cache, uint32_t slot) {
   const auto page =
       static_cast<uint32_t>(uint64_t{slot} * cache.by_page_size.multiplier >>
                             cache.by_page_size.shift);
@@ -89,7 +89,7 @@ struct Record {
 };
 
 template <class Format>
-__device__ __forceinline__ Record<Format> find_record(const cuda::PagedCache& cache,
+__device__ __forceinline__ Record<Format> find_record(const PagedCache& cache,
                                                       uint32_t slot) {
   const Slot at = find_slot(cache, slot);
   if constexpr (std::is_same_v<Format, V4>)

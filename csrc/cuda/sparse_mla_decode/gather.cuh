@@ -21,7 +21,7 @@ struct Fp8Gather {
   static constexpr int kRightTiles = kCodeTiles - kHalfTiles;
   static constexpr int kLeftArrivals = kWarpgroup, kRightArrivals = kWarpgroup;
 
-  const cuda::SparseMlaDecodeArgs& args;
+  const SparseMlaDecodeArgs& args;
   const Selection& selection;
   int row, quarter;
   int32_t slots[2];
@@ -29,7 +29,7 @@ struct Fp8Gather {
   bool valid[2];
   Scales<Format> scales[2];
 
-  __device__ __forceinline__ Fp8Gather(const cuda::SparseMlaDecodeArgs& args,
+  __device__ __forceinline__ Fp8Gather(const SparseMlaDecodeArgs& args,
                                        const Selection& selection)
       : args(args), selection(selection) {
     row = warp_index() % 4 * 8 + lane_index() % 8;
@@ -44,7 +44,7 @@ struct Fp8Gather {
 
   // From the slots of block j to its records.
   __device__ __forceinline__ void find(int j) {
-    const cuda::PagedCache& cache = args.scopes[selection.scope(j)].cache;
+    const PagedCache& cache = args.scopes[selection.scope(j)].cache;
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       valid[r] = static_cast<uint32_t>(slots[r]) < cache.capacity;
@@ -158,14 +158,14 @@ struct BFloat16Gather {
   // Copies arrive for themselves alone, so what a warp stores by threads has an arrival of its own.
   static constexpr int kLeftArrivals = kWarpgroup + 4, kRightArrivals = kWarpgroup;
 
-  const cuda::SparseMlaDecodeArgs& args;
+  const SparseMlaDecodeArgs& args;
   const Selection& selection;
   int first_row, chunk;
   int32_t slot;
   uint32_t valid_rows;
   const bf16* records[kRowsOfThread];
 
-  __device__ __forceinline__ BFloat16Gather(const cuda::SparseMlaDecodeArgs& args,
+  __device__ __forceinline__ BFloat16Gather(const SparseMlaDecodeArgs& args,
                                             const Selection& selection)
       : args(args), selection(selection) {
     first_row = warp_index() % 4 * kRows;
@@ -178,7 +178,7 @@ struct BFloat16Gather {
   }
 
   __device__ __forceinline__ void find(int j) {
-    const cuda::PagedCache& cache = args.scopes[selection.scope(j)].cache;
+    const PagedCache& cache = args.scopes[selection.scope(j)].cache;
     const bool valid = static_cast<uint32_t>(slot) < cache.capacity;
     valid_rows = __ballot_sync(~0u, valid) & 0xffff;
 #pragma unroll

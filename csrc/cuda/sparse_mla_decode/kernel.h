@@ -3,7 +3,18 @@
 
 #include "../paged_cache.h"
 
-namespace dsa::cuda {
+namespace dsa {
+
+constexpr int kDecodeHeads = 64;  // of a CTA
+constexpr int kDecodeBlock = 64;  // keys of a step
+constexpr int kDecodeThreads = 384;
+
+// Tiles of 64 rows of 128 bytes: of q, and of two blocks of keys, 9 each; then maxima, sums,
+// validity and barriers.
+constexpr uint32_t decode_shared_bytes(int d_qk) {
+  const uint32_t tiles = d_qk / 64 + 2 * 9;
+  return tiles * 8192 + 4 * 64 * sizeof(float) + 2 * 8 + 8 * sizeof(uint64_t);
+}
 
 struct SparseMlaDecodeScope {
   PagedCache cache;
@@ -33,4 +44,4 @@ struct SparseMlaDecodeArgs {
   int32_t blocks_per_split;  // 64 keys each; 0: the row's own, divided evenly
 };
 
-}  // namespace dsa::cuda
+}  // namespace dsa

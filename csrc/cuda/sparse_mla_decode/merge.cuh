@@ -14,7 +14,7 @@ struct Merge {
 };
 
 template <int d_qk>
-__device__ __forceinline__ Merge weigh_splits(Shared<d_qk>& s, const cuda::SparseMlaDecodeArgs& a,
+__device__ __forceinline__ Merge weigh_splits(Shared<d_qk>& s, const SparseMlaDecodeArgs& a,
                                               int row, int head, int first_cta, int cta_step) {
   const int lane = lane_index();
   float maximum = -FLT_MAX, sum = 0;
@@ -51,7 +51,7 @@ __device__ __forceinline__ void store_out(bf16* to, float4 value, bool aligned) 
 
 // Split `split` writes every splits-th row, a warp each. Split i is in CTA first_cta + i cta_step.
 template <int d_qk>
-__device__ __forceinline__ void merge(Shared<d_qk>& s, const cuda::SparseMlaDecodeArgs& a,
+__device__ __forceinline__ void merge(Shared<d_qk>& s, const SparseMlaDecodeArgs& a,
                                       int64_t b, int64_t n, int first_head, int split,
                                       int first_cta, int cta_step) {
   const int heads = min(kHeads, a.num_heads - first_head), lane = lane_index();

@@ -10,11 +10,10 @@
 
 namespace dsa::decode {
 
-constexpr int kHeads = 64;      // of a CTA
-constexpr int kBlock = 64;      // keys of a step
-constexpr int kTileDims = 64;   // a tile is 64 rows of 128 bytes, swizzled as tensor copies do
+constexpr int kHeads = kDecodeHeads, kBlock = kDecodeBlock, kThreads = kDecodeThreads;
+constexpr int kTileDims = 64;  // a tile is 64 rows of 128 bytes, swizzled as tensor copies do
 constexpr int kValueTiles = kValueDim / kTileDims, kHalfTiles = kValueTiles / 2;
-constexpr int kThreads = 3 * kWarpgroup, kMathThreads = 2 * kWarpgroup;
+constexpr int kMathThreads = 2 * kWarpgroup;
 constexpr int kStagedRow = kValueDim + 8;  // floats; 8 more spread rows over the banks
 
 enum Half { kLeft, kRight };  // dims [0, 256) of a key; the rest
@@ -29,7 +28,7 @@ struct Key {
 };
 
 template <int d_qk>
-struct alignas(1024) Shared {
+struct Shared {
   static constexpr int kTiles = d_qk / kTileDims;
   Tile q[kTiles];
   union {
@@ -41,6 +40,8 @@ struct alignas(1024) Shared {
   uint8_t valid[2][8];      // bit i of byte b: key 8 b + i of the block
   uint64_t full[2][2], empty[2][2];  // [block % 2][Half]
 };
+static_assert(sizeof(Shared<576>) == decode_shared_bytes(576));
+static_assert(sizeof(Shared<512>) == decode_shared_bytes(512));
 
 __device__ __forceinline__ bf16* chunk_of(Tile& tile, int row, int chunk) {
   return &tile[row][(chunk ^ row % 8) * 8];
@@ -54,12 +55,12 @@ struct Selection {
   int first_scope;  // blocks of the first scope
   int begin, count;
 
-  __device__ __forceinline__ Selection(const cuda::SparseMlaDecodeArgs& a, int64_t b, int64_t n,
+  __device__ __forceinline__ Selection(const SparseMlaDecodeArgs& a, int64_t b, int64_t n,
                                        int split) {
     int blocks[2];
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      const cuda::SparseMlaDecodeScope& scope = a.scopes[i];
+      const SparseMlaDecodeScope& scope = a.scopes[i];
       indices[i] = scope.indices + b * scope.indices_stride[0] + n * scope.indices_stride[1];
       int length = scope.topk;
       if (scope.lengths != nullptr)

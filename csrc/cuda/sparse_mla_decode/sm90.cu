@@ -20,7 +20,7 @@
 namespace dsa::decode {
 
 template <int d_qk>
-__device__ __forceinline__ void load_q(Shared<d_qk>& s, const cuda::SparseMlaDecodeArgs& a,
+__device__ __forceinline__ void load_q(Shared<d_qk>& s, const SparseMlaDecodeArgs& a,
                                        int64_t b, int64_t n, int first_head) {
   constexpr int kChunks = d_qk / 8;
   const bf16* q = static_cast<const bf16*>(a.q) + b * a.q_stride[0] + n * a.q_stride[1];
@@ -53,7 +53,7 @@ __device__ __forceinline__ void init_barriers(Shared<d_qk>& s) {
 }
 
 template <int d_qk, class Gather>
-__device__ __forceinline__ void decode(const cuda::SparseMlaDecodeArgs& a) {
+__device__ __forceinline__ void decode(const SparseMlaDecodeArgs& a) {
   extern __shared__ __align__(1024) uint8_t bytes[];
   Shared<d_qk>& s = *reinterpret_cast<Shared<d_qk>*>(bytes);
   const int split = blockIdx.x % a.splits;
@@ -88,7 +88,7 @@ __device__ __forceinline__ void decode(const cuda::SparseMlaDecodeArgs& a) {
 
 #define KERNEL(name, d_qk, ...)                                        \
   extern "C" __global__ void __launch_bounds__(dsa::decode::kThreads, 1) \
-      sparse_mla_decode_##name(const __grid_constant__ dsa::cuda::SparseMlaDecodeArgs args) { \
+      sparse_mla_decode_##name(const __grid_constant__ dsa::SparseMlaDecodeArgs args) { \
     dsa::decode::decode<d_qk, dsa::decode::__VA_ARGS__>(args);         \
   }
 
