@@ -99,10 +99,12 @@ def test_true_widths(op, coarse_fp8):
     if not coarse_fp8:
         case(op).compare(expected, actual)
         return
-    # Products summed with 13 bits below the largest: errors grow, and stay small beside the result.
+    # Products summed with 13 bits below the largest: errors grow, and stay small beside the result,
+    # which may be rounded to bfloat16.
     for spec in OPS[op].tensors:
         if spec.written and expected[spec.name].is_floating_point():
             e, a = expected[spec.name].double(), actual[spec.name].double()
             assert torch.equal(e.isfinite(), a.isfinite())
             e, a = e[e.isfinite()], a[a.isfinite()]
-            assert float((e - a).abs().max()) <= 1e-3 * float(e.abs().max())
+            rounding = 2**-7 if expected[spec.name].dtype == torch.bfloat16 else 0
+            assert float((e - a).abs().max()) <= (1e-3 + rounding) * float(e.abs().max())

@@ -22,7 +22,8 @@ __device__ __forceinline__ float exp2_approx(float x) {
 // Warpgroup `group` scores the blocks j with j % 2 = group, weighs them and hands the weights to
 // the other one through shared memory. Both multiply all weights by their half of the values. A
 // thread has rows `row` and `row` + 8 of scores [64 heads x 64 keys] and of the output.
-template <int d_qk>
+// `fence_keys`: keys were written by cp.async, which does as a thread does and cannot fence itself.
+template <int d_qk, bool fence_keys>
 struct Attention {
   Shared<d_qk>& s;
   const int group, row;
@@ -51,7 +52,7 @@ struct Attention {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       mbarrier_wait(s.full[group][half], parity(j));
-      fence_async_proxy();  // cp.async writes as a thread does
+      if constexpr (fence_keys) fence_async_proxy();
       wgmma_fence();
 #pragma unroll
       for (int t = half * kHalfTiles; t < (half == 0 ? kHalfTiles : Shared<d_qk>::kTiles); ++t)
@@ -76,6 +77,7 @@ struct Attention {
   }
 
   __device__ __forceinline__ void shrink_output(const float (&shrink)[2]) {
+    if constexpr (DSA_FAULT == 402) return;
     if (__all_sync(~0u, shrink[0] == 1.0f && shrink[1] == 1.0f)) return;
 #pragma unroll
     for (int i = 0; i < 128; ++i) output[i] *= shrink[i / 2 % 2];

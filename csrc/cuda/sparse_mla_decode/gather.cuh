@@ -7,11 +7,6 @@
 
 namespace dsa::decode {
 
-// Rows that begin anywhere, element by element; zeros where `valid` is false.
-__device__ __forceinline__ uint4 load_elements(const bf16* from, bool valid) {
-  return load_16<false>(reinterpret_cast<const uint8_t*>(from), valid);
-}
-
 // A thread's part of fp8 blocks: of 2 rows (of the same place in both halves of the block), every
 // fourth chunk of 16 bytes. So 8 lanes store to 8 rows of a tile, which lie in different banks, and
 // 4 lanes read 64 bytes of a record.
@@ -20,6 +15,7 @@ struct Fp8Gather {
   static constexpr int kCodeTiles = Format::kNopeDim / kTileDims;
   static constexpr int kRightTiles = kCodeTiles - kHalfTiles;
   static constexpr int kLeftArrivals = kWarpgroup, kRightArrivals = kWarpgroup;
+  static constexpr bool kAsyncCopies = false;
 
   const SparseMlaDecodeArgs& args;
   const Selection& selection;
@@ -48,7 +44,7 @@ struct Fp8Gather {
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       valid[r] = static_cast<uint32_t>(slots[r]) < cache.capacity;
-      records[r] = find_record<Format>(cache, valid[r] ? slots[r] : 0);
+      records[r] = find_record<Format>(cache, slots[r], valid[r]);
     }
   }
 
@@ -59,13 +55,13 @@ struct Fp8Gather {
 #pragma unroll
       for (int t = 0; t < tiles; ++t)
         codes[r][t] =
-            load_16<aligned>(records[r].data + 64 * (first_tile + t) + 16 * quarter, valid[r]);
+            load_16<aligned>(records[r].data + 64 * (first_tile + t) + 16 * quarter);
   }
 
   __device__ __forceinline__ void load_scales() {
 #pragma unroll
     for (int r = 0; r < 2; ++r)
-      scales[r].template load<aligned>(records[r].data, records[r].scales, valid[r]);
+      scales[r].template load<aligned>(records[r].data, records[r].scales);
   }
 
   __device__ __forceinline__ void load_rope(uint4 (&rope)[2][2]) const {
@@ -73,14 +69,23 @@ struct Fp8Gather {
     for (int r = 0; r < 2; ++r)
 #pragma unroll
       for (int c = 0; c < 2; ++c)
-        rope[r][c] = load_16<aligned>(
-            records[r].data + Format::kRopeOffset + 64 * c + 16 * quarter, valid[r]);
+        rope[r][c] = load_16<aligned>(records[r].data + Format::kRopeOffset + 64 * c + 16 * quarter);
   }
 
   template <int tiles>
   __device__ __forceinline__ void store_codes(Key& key, const uint4 (&codes)[2][tiles],
                                               const Scales<Format> (&scales)[2],
                                               int first_tile) const {
+    if (__all_sync(~0u, scales[0].are_bf16() && scales[1].are_bf16()))
+      store_values<true>(key, codes, scales, first_tile);
+    else
+      store_values<false>(key, codes, scales, first_tile);
+  }
+
+  template <bool bf16_scales, int tiles>
+  __device__ __forceinline__ void store_values(Key& key, const uint4 (&codes)[2][tiles],
+                                               const Scales<Format> (&scales)[2],
+                                               int first_tile) const {
 #pragma unroll
     for (int r = 0; r < 2; ++r)
 #pragma unroll
@@ -89,9 +94,9 @@ struct Fp8Gather {
         const uint4 c = codes[r][t];
         Tile& tile = key.values[first_tile + t];
         *reinterpret_cast<uint4*>(chunk_of(tile, row + 32 * r, 2 * quarter)) =
-            dequantize(c.x, c.y, scale);
+            dequantize<bf16_scales>(c.x, c.y, scale);
         *reinterpret_cast<uint4*>(chunk_of(tile, row + 32 * r, 2 * quarter + 1)) =
-            dequantize(c.z, c.w, scale);
+            dequantize<bf16_scales>(c.z, c.w, scale);
       }
   }
 
@@ -157,6 +162,7 @@ struct BFloat16Gather {
   static constexpr int kTiles = d_qk / kTileDims, kRows = 16, kRowsOfThread = 4;
   // Copies arrive for themselves alone, so what a warp stores by threads has an arrival of its own.
   static constexpr int kLeftArrivals = kWarpgroup + 4, kRightArrivals = kWarpgroup;
+  static constexpr bool kAsyncCopies = aligned;
 
   const SparseMlaDecodeArgs& args;
   const Selection& selection;
@@ -183,10 +189,10 @@ struct BFloat16Gather {
     valid_rows = __ballot_sync(~0u, valid) & 0xffff;
 #pragma unroll
     for (int r = 0; r < kRowsOfThread; ++r) {
-      const int32_t at = __shfl_sync(~0u, valid ? slot : 0, row(r));
-      const Slot place = find_slot(cache, at);
-      records[r] =
-          reinterpret_cast<const bf16*>(place.page) + uint64_t{place.token} * d_qk + 8 * chunk;
+      const Slot at = find_slot(cache, __shfl_sync(~0u, slot, row(r)));
+      const auto* record = reinterpret_cast<const bf16*>(at.page) + uint64_t{at.token} * d_qk;
+      const auto* none = reinterpret_cast<const bf16*>(no_record);
+      records[r] = (valid_rows >> row(r) & 1 ? record : none) + 8 * chunk;
     }
   }
 
@@ -200,11 +206,11 @@ struct BFloat16Gather {
       for (int t = first_tile; t < first_tile + tiles; ++t) {
         Tile& tile = t == kValueTiles ? key.last : key.values[t];
         bf16* to = chunk_of(tile, first_row + row(r), chunk);
-        const bool valid = valid_rows >> row(r) & 1;
+        const bf16* from = records[r] + t * kTileDims;
         if constexpr (aligned)
-          cp_async_16(to, records[r] + t * kTileDims, valid);
+          cp_async_16(to, from);
         else
-          *reinterpret_cast<uint4*>(to) = load_elements(records[r] + t * kTileDims, valid);
+          *reinterpret_cast<uint4*>(to) = load_16<false>(reinterpret_cast<const uint8_t*>(from));
       }
     if constexpr (aligned) {
       cp_async_mbarrier_arrive(full);

@@ -18,7 +18,7 @@ __device__ __forceinline__ Merge weigh_splits(Shared<d_qk>& s, const SparseMlaDe
                                               int row, int head, int first_cta, int cta_step) {
   const int lane = lane_index();
   float maximum = -FLT_MAX, sum = 0;
-  if (lane < a.splits) {
+  if (lane < a.splits - (DSA_FAULT == 403 && a.splits > 1)) {
     const uint32_t cta = first_cta + lane * cta_step;
     maximum = __uint_as_float(remote_load(remote_address(&s.maxima[0][row], cta)));
     sum = __uint_as_float(remote_load(remote_address(&s.sums[0][row], cta))) +
@@ -31,7 +31,7 @@ __device__ __forceinline__ Merge weigh_splits(Shared<d_qk>& s, const SparseMlaDe
 #pragma unroll
   for (int i = kWarp / 2; i > 0; i /= 2) total += __shfl_xor_sync(~0u, total, i);
   if (total == 0) return {0, -INFINITY};  // no key
-  const float sink = a.attn_sink == nullptr ? 0 : exp2f(a.attn_sink[head] * kLog2E - top);
+  const float sink = a.attn_sink == nullptr ? 0 : exp2f(a.attn_sink[head] * kLog2E - (DSA_FAULT == 405 ? 0 : top));
   return {weight / (total + sink), top * kLn2 + logf(total)};
 }
 

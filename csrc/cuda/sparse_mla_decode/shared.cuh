@@ -78,7 +78,8 @@ struct Selection {
   // The slot of key `row` of block `j` of this CTA; negative where there is none.
   __device__ __forceinline__ int32_t slot(int j, int row) const {
     const int at = (begin + j - (scope(j) ? first_scope : 0)) * kBlock + row;
-    const bool there = j < count && at < (scope(j) ? lengths[1] : lengths[0]);
+    const int length = (scope(j) ? lengths[1] : lengths[0]) + (DSA_FAULT == 404);
+    const bool there = j < count && at < length;
     return there ? __ldg((scope(j) ? indices[1] : indices[0]) + at) : -1;
   }
 

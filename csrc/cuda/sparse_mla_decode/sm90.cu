@@ -28,13 +28,13 @@ __device__ __forceinline__ void load_q(Shared<d_qk>& s, const SparseMlaDecodeArg
 #pragma unroll 1
   for (int i = threadIdx.x; i < kHeads * kChunks; i += kThreads) {
     const int row = i / kChunks, chunk = i % kChunks;
-    const bool valid = row < heads;
-    const bf16* from = q + (first_head + (valid ? row : 0)) * a.q_stride[2] + 8 * chunk;
+    const bf16* from = row < heads ? q + (first_head + row) * a.q_stride[2] + 8 * chunk
+                                   : reinterpret_cast<const bf16*>(no_record);
     bf16* to = chunk_of(s.q[chunk / 8], row, chunk % 8);
     if (a.q_aligned)
-      cp_async_16(to, from, valid);
+      cp_async_16(to, from);
     else
-      *reinterpret_cast<uint4*>(to) = load_elements(from, valid);
+      *reinterpret_cast<uint4*>(to) = load_16<false>(reinterpret_cast<const uint8_t*>(from));
   }
   cp_async_commit();
   cp_async_wait<0>();
@@ -74,7 +74,7 @@ __device__ __forceinline__ void decode(const SparseMlaDecodeArgs& a) {
     __syncthreads();
   } else {
     increase_registers<192>();
-    Attention<d_qk> attention(s, warpgroup, a.scale_log2, a.negative_scale);
+    Attention<d_qk, Gather::kAsyncCopies> attention(s, warpgroup, a.scale_log2, a.negative_scale);
     attention.run(selection.count);
     __syncthreads();
     attention.stage();
