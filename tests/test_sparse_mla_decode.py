@@ -13,6 +13,7 @@ from test_sparse_mla_prefill import check
 
 import dsa_kernels
 from dsa_kernels.testing import Guarded, assert_bitwise_equal
+from dsa_kernels.testing.emulation import SCHEDULES, emulation
 
 BACKENDS = dsa_kernels.backends("sparse_mla_decode")
 SCALE = 69 / 512  # exact in float32, as the kernels hold it
@@ -58,7 +59,10 @@ def check_decode(got, q, keys_of, sink=None):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("fmt", FORMATS)
-@pytest.mark.parametrize(("heads", "next_n", "page_size"), [(1, 1, 64), (16, 3, 5), (128, 2, 7)])
+@pytest.mark.parametrize(
+    ("heads", "next_n", "page_size"),
+    [(1, 1, 64), (16, 3, 5), (17, 2, 1), (32, 1, 5), (33, 1, 16), (128, 2, 7)],
+)
 def test_formula(backend, fmt, heads, next_n, page_size):
     case = Case(fmt, heads=heads, next_n=next_n, page_size=page_size)
     got = case.run(backend)

@@ -43,15 +43,13 @@ struct Attention {
     for (float& o : output) o = 0;
   }
 
-  static __device__ __forceinline__ uint32_t parity(int j) { return j / 2 % 2; }
-
   // score = q . keys of block j, which is in buffer `group`.
   __device__ __forceinline__ void score_block(int j, float (&score)[32]) {
     const uint64_t q = opaque(matrix_descriptor(s.q, Swizzle::k128, kRowsOf8));
     const uint64_t k = opaque(matrix_descriptor(&s.keys[group], Swizzle::k128, kRowsOf8));
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      mbarrier_wait(s.full[group][half], parity(j));
+      mbarrier_wait(s.full[group][half], parity_of(j));
       if constexpr (fence_keys) fence_async_proxy();
       wgmma_fence();
 #pragma unroll
@@ -167,14 +165,6 @@ struct Attention {
     wgmma_commit();
   }
 
-  // The buffer has been read by this warp: its left half by warpgroup 0 alone.
-  __device__ __forceinline__ void release(int buffer) {
-    __syncwarp();
-    if (lane_index() != 0) return;
-    if (group == 0) mbarrier_arrive(s.empty[buffer][kLeft]);
-    mbarrier_arrive(s.empty[buffer][kRight]);
-  }
-
   template <bool has_other>
   __device__ __forceinline__ void step(int j) {
     float score[32], shrink[2];
@@ -186,13 +176,13 @@ struct Attention {
     if constexpr (has_other) {
       wgmma_wait<0>();
       pin(output);
-      release(group ^ 1);
+      release(s, group, group ^ 1);
     }
     shrink_output(shrink);
     add_own(weights);
     wgmma_wait<0>();
     pin(output);
-    release(group);
+    release(s, group, group);
   }
 
   __device__ __forceinline__ void run(int blocks) {

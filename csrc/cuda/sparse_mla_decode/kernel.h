@@ -5,7 +5,8 @@
 
 namespace dsa {
 
-constexpr int kDecodeHeads = 64;  // of a CTA
+constexpr int kDecodeHeads = 64;        // of a CTA, heads as rows
+constexpr int kDecodeNarrowHeads = 32;  // or, at most, as columns
 constexpr int kDecodeBlock = 64;  // keys of a step
 constexpr int kDecodeThreads = 384;
 
@@ -13,7 +14,8 @@ constexpr int kDecodeThreads = 384;
 // validity and barriers.
 constexpr uint32_t decode_shared_bytes(int d_qk) {
   const uint32_t tiles = d_qk / 64 + 2 * 9;
-  return tiles * 8192 + 4 * 64 * sizeof(float) + 2 * 8 + 8 * sizeof(uint64_t);
+  return tiles * 8192 + (4 * 64 + 8 * kDecodeNarrowHeads) * sizeof(float) + 2 * 8 +
+         8 * sizeof(uint64_t);
 }
 
 struct SparseMlaDecodeScope {

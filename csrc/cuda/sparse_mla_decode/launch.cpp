@@ -48,6 +48,7 @@ bool rows_aligned(const View<4>& v, int64_t bytes) {
   return aligned;
 }
 
+// The kernel of the fewest heads that hold `num_heads`, or a group of them.
 std::string kernel_name(const SparseMlaDecodeParams& p) {
   std::string name = "sparse_mla_decode_";
   switch (p.format) {
@@ -55,6 +56,8 @@ std::string kernel_name(const SparseMlaDecodeParams& p) {
     case CacheFormat::kV4: name += "v4"; break;
     case CacheFormat::kBFloat16: name += "bf16_" + std::to_string(p.q.size[3]); break;
   }
+  const int64_t heads = p.q.size[2];
+  name += heads <= 16 ? "_h16" : heads <= kDecodeNarrowHeads ? "_h32" : "_h64";
   const bool aligned =
       pages_aligned(p.cache, 16) && (!p.extra_cache || pages_aligned(p.extra_cache, 16));
   return aligned ? name : name + "_unaligned";

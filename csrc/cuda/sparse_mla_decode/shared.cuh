@@ -17,7 +17,9 @@ constexpr int kMathThreads = 2 * kWarpgroup;
 constexpr int kStagedRow = kValueDim + 8;  // floats; 8 more spread rows over the banks
 
 enum Half { kLeft, kRight };  // dims [0, 256) of a key; the rest
-enum NamedBarrier { kWeights = 1 };  // and 2: weights of a block of even, of odd index are there
+// Each and the next: for warpgroups 0 and 1. Their block's weights are there, for the other; their
+// threads have come to the same place.
+enum NamedBarrier { kWeights = 1, kGroup = 3 };
 
 using Tile = bf16[kBlock][kTileDims];
 
@@ -37,11 +39,25 @@ struct Shared {
   };
   float maxima[2][kHeads];  // scaled by log2 e; of block j in [j % 2]
   float sums[2][kHeads];    // of the weights that each warpgroup has made
+  float partial[2][4][kDecodeNarrowHeads];  // of a warp; where heads are columns
   uint8_t valid[2][8];      // bit i of byte b: key 8 b + i of the block
   uint64_t full[2][2], empty[2][2];  // [block % 2][Half]
 };
 static_assert(sizeof(Shared<576>) == decode_shared_bytes(576));
 static_assert(sizeof(Shared<512>) == decode_shared_bytes(512));
+
+// Of the mbarriers: of the j-th block.
+__device__ __forceinline__ uint32_t parity_of(int j) { return j / 2 % 2; }
+
+// A warp of warpgroup `group` has read the block in `buffer`, its left half for all: both groups
+// multiply by values, and keys have been read before there are weights.
+template <int d_qk>
+__device__ __forceinline__ void release(Shared<d_qk>& s, int group, int buffer) {
+  __syncwarp();
+  if (lane_index() != 0) return;
+  if (group == 0) mbarrier_arrive(s.empty[buffer][kLeft]);
+  mbarrier_arrive(s.empty[buffer][kRight]);
+}
 
 __device__ __forceinline__ bf16* chunk_of(Tile& tile, int row, int chunk) {
   return &tile[row][(chunk ^ row % 8) * 8];

@@ -13,20 +13,20 @@
 // Warpgroups 0 and 1 score alternate blocks and each multiply the weights of all blocks by their
 // half of the values; warpgroup 2 gathers keys. docs/sparse_mla.md tells the rest.
 
-#include "attend.cuh"
+#include "attend_narrow.cuh"
 #include "gather.cuh"
 #include "merge.cuh"
 
 namespace dsa::decode {
 
-template <int d_qk>
+template <int rows, int d_qk>
 __device__ __forceinline__ void load_q(Shared<d_qk>& s, const SparseMlaDecodeArgs& a,
                                        int64_t b, int64_t n, int first_head) {
   constexpr int kChunks = d_qk / 8;
   const bf16* q = static_cast<const bf16*>(a.q) + b * a.q_stride[0] + n * a.q_stride[1];
-  const int heads = min(kHeads, a.num_heads - first_head);
+  const int heads = min(rows, a.num_heads - first_head);
 #pragma unroll 1
-  for (int i = threadIdx.x; i < kHeads * kChunks; i += kThreads) {
+  for (int i = threadIdx.x; i < rows * kChunks; i += kThreads) {
     const int row = i / kChunks, chunk = i % kChunks;
     const bf16* from = row < heads ? q + (first_head + row) * a.q_stride[2] + 8 * chunk
                                    : reinterpret_cast<const bf16*>(no_record);
@@ -52,7 +52,7 @@ __device__ __forceinline__ void init_barriers(Shared<d_qk>& s) {
   fence_mbarrier_init();
 }
 
-template <int d_qk, class Gather>
+template <int d_qk, int heads, class Gather>
 __device__ __forceinline__ void decode(const SparseMlaDecodeArgs& a) {
   extern __shared__ __align__(1024) uint8_t bytes[];
   Shared<d_qk>& s = *reinterpret_cast<Shared<d_qk>*>(bytes);
@@ -64,7 +64,7 @@ __device__ __forceinline__ void decode(const SparseMlaDecodeArgs& a) {
   const Selection selection(a, b, n, split);
 
   if (threadIdx.x == 0) init_barriers<Gather>(s);
-  load_q(s, a, b, n, first_head);
+  load_q<heads>(s, a, b, n, first_head);
   __syncthreads();
 
   const int warpgroup = warp_index() / 4;
@@ -74,7 +74,9 @@ __device__ __forceinline__ void decode(const SparseMlaDecodeArgs& a) {
     __syncthreads();
   } else {
     increase_registers<192>();
-    Attention<d_qk, Gather::kAsyncCopies> attention(s, warpgroup, a.scale_log2, a.negative_scale);
+    using Math = std::conditional_t<heads == kHeads, Attention<d_qk, Gather::kAsyncCopies>,
+                                    NarrowAttention<d_qk, heads, Gather::kAsyncCopies>>;
+    Math attention(s, warpgroup, a.scale_log2, a.negative_scale);
     attention.run(selection.count);
     __syncthreads();
     attention.stage();
@@ -86,17 +88,21 @@ __device__ __forceinline__ void decode(const SparseMlaDecodeArgs& a) {
 
 }  // namespace dsa::decode
 
-#define KERNEL(name, d_qk, ...)                                        \
-  extern "C" __global__ void __launch_bounds__(dsa::decode::kThreads, 1) \
-      sparse_mla_decode_##name(const __grid_constant__ dsa::SparseMlaDecodeArgs args) { \
-    dsa::decode::decode<d_qk, dsa::decode::__VA_ARGS__>(args);         \
+#define KERNEL(name, d_qk, heads, ...)                                                         \
+  extern "C" __global__ void __launch_bounds__(dsa::kDecodeThreads, 1)                         \
+      sparse_mla_decode_##name(const __grid_constant__ dsa::SparseMlaDecodeArgs args) {        \
+    dsa::decode::decode<d_qk, heads, dsa::decode::__VA_ARGS__>(args);                          \
   }
+#define KERNELS(heads)                                                                         \
+  KERNEL(v32_h##heads, 576, heads, Fp8Gather<dsa::V32, true>)                                  \
+  KERNEL(v32_h##heads##_unaligned, 576, heads, Fp8Gather<dsa::V32, false>)                     \
+  KERNEL(v4_h##heads, 512, heads, Fp8Gather<dsa::V4, true>)                                    \
+  KERNEL(v4_h##heads##_unaligned, 512, heads, Fp8Gather<dsa::V4, false>)                       \
+  KERNEL(bf16_576_h##heads, 576, heads, BFloat16Gather<576, true>)                             \
+  KERNEL(bf16_576_h##heads##_unaligned, 576, heads, BFloat16Gather<576, false>)                \
+  KERNEL(bf16_512_h##heads, 512, heads, BFloat16Gather<512, true>)                             \
+  KERNEL(bf16_512_h##heads##_unaligned, 512, heads, BFloat16Gather<512, false>)
 
-KERNEL(v32, 576, Fp8Gather<dsa::V32, true>)
-KERNEL(v32_unaligned, 576, Fp8Gather<dsa::V32, false>)
-KERNEL(v4, 512, Fp8Gather<dsa::V4, true>)
-KERNEL(v4_unaligned, 512, Fp8Gather<dsa::V4, false>)
-KERNEL(bf16_576, 576, BFloat16Gather<576, true>)
-KERNEL(bf16_576_unaligned, 576, BFloat16Gather<576, false>)
-KERNEL(bf16_512, 512, BFloat16Gather<512, true>)
-KERNEL(bf16_512_unaligned, 512, BFloat16Gather<512, false>)
+KERNELS(16)
+KERNELS(32)
+KERNELS(64)
