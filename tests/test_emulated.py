@@ -20,10 +20,14 @@ each_schedule = pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: f"{
 
 # DeepSeek-V3.2's widths, few rows.
 WIDE = {
+    "indexer_topk": dict(num_rows=5, seq_len=2300, num_heads=64, topk=2048, bounds="causal"),
+    "paged_indexer_topk": dict(seq_lens=[2200], next_n=2, num_heads=64, topk=2048),
+    "topk_indices": dict(num_rows=3, seq_len=20000, topk=2048),
     "mqa_logits": dict(num_rows=6, seq_len=400, num_heads=64, bounds="causal"),
     "sparse_mla_decode": dict(
         batch=1, num_kv=4096, num_heads=128, topk=2048, cache_format="v32", attn_sink="normal"
     ),
+    "paged_mqa_logits": dict(seq_lens=[300, 70], next_n=2, num_heads=64),
 }
 
 

@@ -11,6 +11,12 @@ __device__ __forceinline__ uint32_t cluster_rank() {
   return rank;
 }
 
+__device__ __forceinline__ uint32_t cluster_size() {
+  uint32_t size;
+  asm volatile("mov.u32 %0, %%cluster_nctarank;" : "=r"(size));
+  return size;
+}
+
 __device__ __forceinline__ void cluster_arrive() {
   asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
 }
@@ -46,6 +52,10 @@ __device__ __forceinline__ float4 remote_load_4(uint32_t remote) {
                : "r"(remote)
                : "memory");
   return value;
+}
+
+__device__ __forceinline__ void remote_store(uint32_t remote, uint32_t value) {
+  asm volatile("st.shared::cluster.u32 [%0], %1;" ::"r"(remote), "r"(value) : "memory");
 }
 
 }  // namespace dsa
