@@ -19,13 +19,9 @@ __device__ __forceinline__ float2 e4m3_to_float(uint16_t codes) {
   return __half22float2(*reinterpret_cast<const __half2*>(&halves));
 }
 
-// A scale that bf16 can hold, as powers of two can, spares conversions: of the values, which are
-// then truncated to bf16 without loss, and of the products, which round once, as in fp32.
-__device__ __forceinline__ bool is_bf16(float scale) {
-  return (__float_as_uint(scale) & 0xffff) == 0;
-}
-
-// bf16 rounding of fp32 code x scale, of 4 codes. `bf16_scale` is a warp's: is_bf16(scale).
+// bf16 rounding of fp32 code x scale, of 4 codes. `bf16_scale`: bf16 can hold the scale, as it can
+// powers of two. That spares conversions: codes are truncated to bf16 without loss, and the product
+// of two bf16 rounds once, to the same value.
 template <bool bf16_scale>
 __device__ __forceinline__ uint2 dequantize(uint32_t codes, float scale) {
   uint16_t half[2];
@@ -35,7 +31,8 @@ __device__ __forceinline__ uint2 dequantize(uint32_t codes, float scale) {
   for (int i = 0; i < 2; ++i) {
     const float2 value = e4m3_to_float(half[i]);
     if constexpr (bf16_scale) {
-      const uint32_t upper = __byte_perm(__float_as_uint(value.x), __float_as_uint(value.y), 0x7632);
+      const uint32_t upper =
+          __byte_perm(__float_as_uint(value.x), __float_as_uint(value.y), 0x7632);
       const uint32_t factor = __byte_perm(__float_as_uint(scale), 0, 0x3232);
       asm("mul.rn.bf16x2 %0, %1, %2;" : "=r"(out[i]) : "r"(upper), "r"(factor));
     } else {

@@ -29,9 +29,9 @@ struct Attention {
   const int group, row;
   const float scale;  // of scores, times log2 e
   const bool negate;
-  float output[128];                       // [64 heads x 256 dims]
+  float output[128];                        // [64 heads x 256 dims]
   float maximum[2] = {-FLT_MAX, -FLT_MAX};  // finite, so that differences are no NaN
-  float sum[2] = {};                       // of this thread's weights
+  float sum[2] = {};                        // of this thread's weights
 
   __device__ __forceinline__ Attention(Shared<d_qk>& s, int group, float scale, bool negate)
       : s(s),
@@ -115,8 +115,7 @@ struct Attention {
       sum[r] += score[i];
     }
 #pragma unroll
-    for (int i = 0; i < 16; ++i)
-      weights[i / 4][i % 4] = pack_bf16(score[2 * i], score[2 * i + 1]);
+    for (int i = 0; i < 16; ++i) weights[i / 4][i % 4] = pack_bf16(score[2 * i], score[2 * i + 1]);
   }
 
   // For the other warpgroup.

@@ -157,9 +157,8 @@ struct NarrowAttention {
     for (int t = 0; t < kHalfTiles; ++t)
 #pragma unroll
       for (int i = 0; i < 4; ++i)
-        wgmma_bf16<n, Major::kMN, Major::kK>(output[t],
-                                             advance(v, t * kTileBytes + i * 2 * kRowsOf8),
-                                             advance(p, i * 32), true);
+        wgmma_bf16<n, Major::kMN, Major::kK>(
+            output[t], advance(v, t * kTileBytes + i * 2 * kRowsOf8), advance(p, i * 32), true);
     wgmma_commit();
   }
 
@@ -227,8 +226,8 @@ struct NarrowAttention {
     for (int t = 0; t < kHalfTiles; ++t)
 #pragma unroll
       for (int i = 0; i < kElements; ++i)
-        s.staged[head(column(i))]
-                [(group * kHalfTiles + t) * kTileDims + row + i / 2 % 2 * 8] = output[t][i];
+        s.staged[head(column(i))][(group * kHalfTiles + t) * kTileDims + row + i / 2 % 2 * 8] =
+            output[t][i];
   }
 };
 

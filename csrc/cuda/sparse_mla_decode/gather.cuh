@@ -7,9 +7,9 @@
 
 namespace dsa::decode {
 
-// A thread's part of fp8 blocks: of 2 rows (of the same place in both halves of the block), every
-// fourth chunk of 16 bytes. So 8 lanes store to 8 rows of a tile, which lie in different banks, and
-// 4 lanes read 64 bytes of a record.
+// A thread's part of fp8 blocks: of rows `row` and `row` + 32, every fourth chunk of 16 bytes. So 8
+// lanes store to 8 rows of a tile, which lie in different banks, and 4 lanes read 64 bytes of a
+// record.
 template <class Format, bool aligned>
 struct Fp8Gather {
   static constexpr int kCodeTiles = Format::kNopeDim / kTileDims;
@@ -25,8 +25,7 @@ struct Fp8Gather {
   bool valid[2];
   Scales<Format> scales[2];
 
-  __device__ __forceinline__ Fp8Gather(const SparseMlaDecodeArgs& args,
-                                       const Selection& selection)
+  __device__ __forceinline__ Fp8Gather(const SparseMlaDecodeArgs& args, const Selection& selection)
       : args(args), selection(selection) {
     row = warp_index() % 4 * 8 + lane_index() % 8;
     quarter = lane_index() / 8;
@@ -54,8 +53,7 @@ struct Fp8Gather {
     for (int r = 0; r < 2; ++r)
 #pragma unroll
       for (int t = 0; t < tiles; ++t)
-        codes[r][t] =
-            load_16<aligned>(records[r].data + 64 * (first_tile + t) + 16 * quarter);
+        codes[r][t] = load_16<aligned>(records[r].data + 64 * (first_tile + t) + 16 * quarter);
   }
 
   __device__ __forceinline__ void load_scales() {
@@ -69,7 +67,8 @@ struct Fp8Gather {
     for (int r = 0; r < 2; ++r)
 #pragma unroll
       for (int c = 0; c < 2; ++c)
-        rope[r][c] = load_16<aligned>(records[r].data + Format::kRopeOffset + 64 * c + 16 * quarter);
+        rope[r][c] =
+            load_16<aligned>(records[r].data + Format::kRopeOffset + 64 * c + 16 * quarter);
   }
 
   template <int tiles>

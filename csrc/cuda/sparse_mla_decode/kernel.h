@@ -7,7 +7,7 @@ namespace dsa {
 
 constexpr int kDecodeHeads = 64;        // of a CTA, heads as rows
 constexpr int kDecodeNarrowHeads = 32;  // or, at most, as columns
-constexpr int kDecodeBlock = 64;  // keys of a step
+constexpr int kDecodeBlock = 64;        // keys of a step
 constexpr int kDecodeThreads = 384;
 
 // Tiles of 64 rows of 128 bytes: of q, and of two blocks of keys, 9 each; then maxima, sums,
@@ -36,10 +36,10 @@ struct SparseMlaDecodeArgs {
   int64_t out_stride[3];
   float* lse;  // [batch, next_n, num_heads]
   int64_t lse_stride[3];
-  float scale_log2;          // |sm_scale| log2 e, not zero
-  bool negative_scale;       // sm_scale < 0
-  bool q_aligned;            // rows of q begin at multiples of 16 bytes
-  bool out_aligned;          // rows of out begin at multiples of 8 bytes
+  float scale_log2;     // |sm_scale| log2 e, not zero
+  bool negative_scale;  // sm_scale < 0
+  bool q_aligned;       // rows of q begin at multiples of 16 bytes
+  bool out_aligned;     // rows of out begin at multiples of 8 bytes
   int32_t num_heads, next_n;
   int32_t head_groups;       // of 64 heads
   int32_t splits;            // of a query token's keys, a CTA of a cluster each

@@ -9,15 +9,15 @@
 namespace dsa::cuda {
 namespace {
 
-constexpr int64_t kMaxSplits = 8;  // CTAs of a portable cluster
+constexpr int64_t kMaxSplits = 8;    // CTAs of a portable cluster
 constexpr int64_t kFixedBlocks = 8;  // of a split whose length must not depend on the batch
 
 int64_t blocks_of(const View<3>& indices) {
   return indices ? (indices.size[2] + kDecodeBlock - 1) / kDecodeBlock : 0;
 }
 
-// How many CTAs share a row's `blocks`, where there are `rows` (of 64 heads). Modelled: a wave takes
-// as long as its blocks and what is done once, which is more where splits are to be merged.
+// How many CTAs share a row's `blocks`, where there are `rows` (of 64 heads). Modelled: a wave
+// takes as long as its blocks and what is done once, which is more where splits are to be merged.
 int64_t choose_splits(int64_t rows, int64_t blocks, int64_t num_sms) {
   int64_t best = 1, best_cost = INT64_MAX;
   for (int64_t splits = 1; splits <= std::min(kMaxSplits, blocks); ++splits) {
@@ -103,8 +103,9 @@ void sparse_mla_decode(const SparseMlaDecodeParams& p, const Target& target) {
   }
   args.splits = static_cast<int32_t>(splits);
   args.blocks_per_split = static_cast<int32_t>(blocks_per_split);
-  if (rows * splits > INT32_MAX)
-    throw std::runtime_error("sparse_mla_decode: more query tokens than a grid has CTAs.");
+  if (rows * splits > INT32_MAX || blocks > INT32_MAX / kDecodeBlock)
+    throw std::runtime_error(
+        "sparse_mla_decode: more query tokens or indices than the CUDA kernel counts in 32 bits.");
 
   Shape shape;
   shape.grid[0] = static_cast<uint32_t>(rows * splits);

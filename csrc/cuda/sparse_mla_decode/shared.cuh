@@ -34,20 +34,22 @@ struct Shared {
   static constexpr int kTiles = d_qk / kTileDims;
   Tile q[kTiles];
   union {
-    Key keys[2];                        // block j is in keys[j % 2]
+    Key keys[2];                       // block j is in keys[j % 2]
     float staged[kHeads][kStagedRow];  // this CTA's part of the output, in the end
   };
-  float maxima[2][kHeads];  // scaled by log2 e; of block j in [j % 2]
-  float sums[2][kHeads];    // of the weights that each warpgroup has made
+  float maxima[2][kHeads];                  // scaled by log2 e; of block j in [j % 2]
+  float sums[2][kHeads];                    // of the weights that each warpgroup has made
   float partial[2][4][kDecodeNarrowHeads];  // of a warp; where heads are columns
-  uint8_t valid[2][8];      // bit i of byte b: key 8 b + i of the block
-  uint64_t full[2][2], empty[2][2];  // [block % 2][Half]
+  uint8_t valid[2][8];                      // bit i of byte b: key 8 b + i of the block
+  uint64_t full[2][2], empty[2][2];         // [block % 2][Half]
 };
 static_assert(sizeof(Shared<576>) == decode_shared_bytes(576));
 static_assert(sizeof(Shared<512>) == decode_shared_bytes(512));
 
 // Of the mbarriers: of the j-th block.
-__device__ __forceinline__ uint32_t parity_of(int j) { return j / 2 % 2; }
+__device__ __forceinline__ uint32_t parity_of(int j) {
+  return j / 2 % 2;
+}
 
 // A warp of warpgroup `group` has read the block in `buffer`, its left half for all: both groups
 // multiply by values, and keys have been read before there are weights.

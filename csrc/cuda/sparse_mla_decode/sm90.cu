@@ -1,7 +1,8 @@
 // sparse_mla_decode for sm_90a.
 //
-// A cluster attends for one query token and 64 of its heads. The blocks of 64 keys of its selection
-// are split over the CTAs; in the end their parts are merged through distributed shared memory.
+// A cluster attends for one query token and 64 of its heads, or all of up to 32. The blocks of 64
+// keys of its selection are split over the CTAs; in the end their parts are merged through
+// distributed shared memory.
 //
 //                      keys (a split)
 //                 block 0   block 1   ...          output, of a CTA
@@ -11,7 +12,8 @@
 //                                                  +--------------+--------------+
 //
 // Warpgroups 0 and 1 score alternate blocks and each multiply the weights of all blocks by their
-// half of the values; warpgroup 2 gathers keys. docs/sparse_mla.md tells the rest.
+// half of the values; warpgroup 2 gathers keys. Up to 32 heads, both products are transposed.
+// docs/sparse_mla.md tells the rest.
 
 #include "attend_narrow.cuh"
 #include "gather.cuh"
@@ -20,8 +22,8 @@
 namespace dsa::decode {
 
 template <int rows, int d_qk>
-__device__ __forceinline__ void load_q(Shared<d_qk>& s, const SparseMlaDecodeArgs& a,
-                                       int64_t b, int64_t n, int first_head) {
+__device__ __forceinline__ void load_q(Shared<d_qk>& s, const SparseMlaDecodeArgs& a, int64_t b,
+                                       int64_t n, int first_head) {
   constexpr int kChunks = d_qk / 8;
   const bf16* q = static_cast<const bf16*>(a.q) + b * a.q_stride[0] + n * a.q_stride[1];
   const int heads = min(rows, a.num_heads - first_head);
@@ -82,25 +84,25 @@ __device__ __forceinline__ void decode(const SparseMlaDecodeArgs& a) {
     attention.stage();
   }
   cluster_sync();
-  merge(s, a, b, n, first_head, split, 0, 1);
+  merge(s, a, b, n, first_head, split);
   cluster_sync();  // nobody leaves while its shared memory is read
 }
 
 }  // namespace dsa::decode
 
-#define KERNEL(name, d_qk, heads, ...)                                                         \
-  extern "C" __global__ void __launch_bounds__(dsa::kDecodeThreads, 1)                         \
-      sparse_mla_decode_##name(const __grid_constant__ dsa::SparseMlaDecodeArgs args) {        \
-    dsa::decode::decode<d_qk, heads, dsa::decode::__VA_ARGS__>(args);                          \
+#define KERNEL(name, d_qk, heads, ...)                                                  \
+  extern "C" __global__ void __launch_bounds__(dsa::kDecodeThreads, 1)                  \
+      sparse_mla_decode_##name(const __grid_constant__ dsa::SparseMlaDecodeArgs args) { \
+    dsa::decode::decode<d_qk, heads, dsa::decode::__VA_ARGS__>(args);                   \
   }
-#define KERNELS(heads)                                                                         \
-  KERNEL(v32_h##heads, 576, heads, Fp8Gather<dsa::V32, true>)                                  \
-  KERNEL(v32_h##heads##_unaligned, 576, heads, Fp8Gather<dsa::V32, false>)                     \
-  KERNEL(v4_h##heads, 512, heads, Fp8Gather<dsa::V4, true>)                                    \
-  KERNEL(v4_h##heads##_unaligned, 512, heads, Fp8Gather<dsa::V4, false>)                       \
-  KERNEL(bf16_576_h##heads, 576, heads, BFloat16Gather<576, true>)                             \
-  KERNEL(bf16_576_h##heads##_unaligned, 576, heads, BFloat16Gather<576, false>)                \
-  KERNEL(bf16_512_h##heads, 512, heads, BFloat16Gather<512, true>)                             \
+#define KERNELS(heads)                                                          \
+  KERNEL(v32_h##heads, 576, heads, Fp8Gather<dsa::V32, true>)                   \
+  KERNEL(v32_h##heads##_unaligned, 576, heads, Fp8Gather<dsa::V32, false>)      \
+  KERNEL(v4_h##heads, 512, heads, Fp8Gather<dsa::V4, true>)                     \
+  KERNEL(v4_h##heads##_unaligned, 512, heads, Fp8Gather<dsa::V4, false>)        \
+  KERNEL(bf16_576_h##heads, 576, heads, BFloat16Gather<576, true>)              \
+  KERNEL(bf16_576_h##heads##_unaligned, 576, heads, BFloat16Gather<576, false>) \
+  KERNEL(bf16_512_h##heads, 512, heads, BFloat16Gather<512, true>)              \
   KERNEL(bf16_512_h##heads##_unaligned, 512, heads, BFloat16Gather<512, false>)
 
 KERNELS(16)
