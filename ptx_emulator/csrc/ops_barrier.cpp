@@ -226,6 +226,12 @@ void arrive(Warp& w, uint32_t index, uint32_t count, Mask lanes, bool votes, Mas
     throw Fault(Fault::trap, "barrier " + std::to_string(index) + " is used for " + text(count) +
                                  " threads while others wait for " + text(b.count));
   }
+  // It would stand in for a warp that has not come, which is then not waited for.
+  if (b.came[w.index])
+    throw Fault(Fault::race,
+                "a second arrival of the warp at barrier " + std::to_string(index) +
+                    ", where others have not come to the first yet",
+                __builtin_ctz(lanes));
   // A warp counts as 32 threads, however many of them there are.
   const uint32_t before = static_cast<uint32_t>(std::popcount(b.partly[w.index]));
   b.partly[w.index] |= lanes;
