@@ -133,6 +133,13 @@ Flow cta_barrier(Warp& w, const Instr& in, Mask mask) {
   if (count && (threads == 0 || threads % kLanes))
     throw Fault(Fault::trap,
                 "a barrier of " + std::to_string(threads) + " threads: a multiple of 32 is needed");
+  // It would stand in for a warp that has not come, which is then not waited for.
+  const Barrier& barrier = barriers_of(*w.cta).barriers[which];
+  if (!waits && barrier.in_use && barrier.came[w.index])
+    throw Fault(Fault::race,
+                "a second arrival of the warp at barrier " + std::to_string(which) +
+                    ", where others have not come to the first yet",
+                first);
   if (waits) {
     barriers_of(*w.cta).barriers[which].waiters.push_back({&w, mask, &in});
     w.park(Wait::cta_barrier, mask, w.pc + 1, 0, which);
@@ -226,12 +233,6 @@ void arrive(Warp& w, uint32_t index, uint32_t count, Mask lanes, bool votes, Mas
     throw Fault(Fault::trap, "barrier " + std::to_string(index) + " is used for " + text(count) +
                                  " threads while others wait for " + text(b.count));
   }
-  // It would stand in for a warp that has not come, which is then not waited for.
-  if (b.came[w.index])
-    throw Fault(Fault::race,
-                "a second arrival of the warp at barrier " + std::to_string(index) +
-                    ", where others have not come to the first yet",
-                __builtin_ctz(lanes));
   // A warp counts as 32 threads, however many of them there are.
   const uint32_t before = static_cast<uint32_t>(std::popcount(b.partly[w.index]));
   b.partly[w.index] |= lanes;
