@@ -1,6 +1,5 @@
 // The C interface to ptx_emulator.h, for Python's ctypes.
 #include <algorithm>
-#include <atomic>
 #include <cstring>
 #include <deque>
 
@@ -56,7 +55,7 @@ struct PtxLaunch {
   const PtxRegion* regions;
   uint64_t region_count;
   int32_t coarse_fp8, profile;
-  const std::atomic<bool>* stop;
+  const volatile bool* stop;
 };
 
 // An instruction of a module, for those who interpret its counts.

@@ -84,8 +84,7 @@ void Machine::run() {
     if (now > options.max_instructions)
       fail(Fault::limit, std::string(kernel.name) + ": more than " +
                              std::to_string(options.max_instructions) + " warp instructions");
-    if (options.stop && options.stop->load(std::memory_order_relaxed))
-      throw Error(std::string(kernel.name) + ": stopped");
+    if (options.stop && *options.stop) throw Error(std::string(kernel.name) + ": stopped");
     while (!later_.empty() && later_.front().due <= now) run_one_later();
     const uint64_t idle = now - last_progress_;
     if (idle > kPatience * queue_.size() && started_ < clusters_ &&

@@ -1,7 +1,6 @@
 // What a launch is told, and what it tells.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -23,8 +22,8 @@ struct LaunchOptions {
   uint64_t max_instructions = ~uint64_t{0};  // of all warps; a launch that takes more is given up
   Mode mode = Mode::eager;
   bool races = true;
-  bool coarse_fp8 = false;                  // wgmma of fp8 sums as coarsely as Hopper does
-  const std::atomic<bool>* stop = nullptr;  // once it is true, the launch is given up
+  bool coarse_fp8 = false;              // wgmma of fp8 sums as coarsely as Hopper does
+  const volatile bool* stop = nullptr;  // once it is true, the launch is given up
   bool profile = false;  // what is accessed in memory, too; instructions are always counted
 };
 
