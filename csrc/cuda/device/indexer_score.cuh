@@ -214,19 +214,22 @@ __device__ void produce(const Problem& problem, ScoreShared<C>& s) {
 }
 
 template <class C>
-__device__ void multiply(float (&d)[C::kN / 2], const uint8_t* k, const uint8_t* q) {
+__device__ uint64_t operand_descriptor(const uint8_t* rows) {
+  return matrix_descriptor(rows, C::kSwizzle, 8 * C::kSubtileBytes);
+}
+
+template <class C>
+__device__ void multiply(float (&d)[C::kN / 2], uint64_t k, uint64_t q) {
   constexpr int kStep = 32;  // bytes of a row
-  const uint64_t a = matrix_descriptor(k, C::kSwizzle, 8 * C::kSubtileBytes);
-  const uint64_t b = matrix_descriptor(q, C::kSwizzle, 8 * C::kSubtileBytes);
 #pragma unroll
   for (int at = 0; at < C::kRowBytes; at += kStep) {
     const int subtile = at / C::kSubtileBytes, inside = at % C::kSubtileBytes;
-    const uint64_t a_at = advance(a, subtile * C::kKeys * C::kSubtileBytes + inside);
-    const uint64_t b_at = advance(b, subtile * C::kN * C::kSubtileBytes + inside);
+    const uint64_t k_at = advance(k, subtile * C::kKeys * C::kSubtileBytes + inside);
+    const uint64_t q_at = advance(q, subtile * C::kN * C::kSubtileBytes + inside);
     if constexpr (sizeof(typename C::Element) == 1)
-      wgmma_e4m3<C::kN>(d, a_at, b_at, at > 0);
+      wgmma_e4m3<C::kN>(d, k_at, q_at, at > 0);
     else
-      wgmma_bf16<C::kN>(d, a_at, b_at, at > 0);
+      wgmma_bf16<C::kN>(d, k_at, q_at, at > 0);
   }
 }
 
@@ -288,11 +291,21 @@ struct QuadSums {
   }
 };
 
+// Where a row's scores go: key k's is element first + k of the output.
+struct RowOut {
+  RowRange keys;
+  int64_t first;
+};
+
 template <class C, class Problem>
 __device__ void score_tiles(const Problem& problem, ScoreShared<C>& s, int group) {
   using Sums = QuadSums<2 * C::kQueries>;
+  // Of few rows a lane keeps where they go; of many it looks it up for every tile.
+  constexpr int kRowsKept = Sums::kKept <= 2 ? 1 : 0;
   const int lane = lane_index(), row = threadIdx.x % kWarpgroup / kWarp * 16 + lane / 4;
   const int first_entry = Sums::first(lane % 4);
+  const uint64_t k_operand = operand_descriptor<C>(s.k[0]),
+                 q_operand = operand_descriptor<C>(s.q[0]);
   RingPosition<2> q;
   int stage = group;
   uint32_t parity = 0, turn = group ^ 1;
@@ -300,6 +313,10 @@ __device__ void score_tiles(const Problem& problem, ScoreShared<C>& s, int group
     mbarrier_wait(s.q_full[q.stage], q.parity);
     const Block block = s.block[q.stage];
     if (block.tiles == 0) break;
+    const auto row_out = [&](int query) {
+      const RowRange keys = s.rows[q.stage][query];
+      return RowOut{keys, problem.first_of(block.index, query, keys)};
+    };
     float w[C::kN / 4];
 #pragma unroll
     for (int j = 0; j < C::kN / 8; ++j) {
@@ -308,6 +325,8 @@ __device__ void score_tiles(const Problem& problem, ScoreShared<C>& s, int group
       w[2 * j] = pair.x;
       w[2 * j + 1] = pair.y;
     }
+    const RowOut kept = kRowsKept ? row_out(first_entry / 2) : RowOut{};
+    const uint64_t queries = advance(q_operand, q.stage * ScoreShared<C>::kQuerySize);
     for (int tile = (done ^ group) & 1; tile < block.tiles; tile += 2) {
       mbarrier_wait(s.k_full[stage], parity);
       // One warpgroup's products at a time, so that the other's epilogue runs beside them.
@@ -315,16 +334,16 @@ __device__ void score_tiles(const Problem& problem, ScoreShared<C>& s, int group
       turn ^= 1;
       float d[C::kN / 2];
       wgmma_fence();
-      multiply<C>(d, s.k[stage], s.q[q.stage]);
+      multiply<C>(d, advance(k_operand, stage * C::kKeyBytes), queries);
       wgmma_commit();
       if (lane == 0) mbarrier_arrive(s.turn[group ^ 1]);
       float scale[2] = {1, 1};
       if (problem.has_scale()) {
         scale[0] = s.scale[stage][row];
-        scale[1] = s.scale[stage][row + 8];
+        scale[1] = s.scale[stage][row + (DSA_FAULT == 102 ? 0 : 8)];
       }
       bool exists[2] = {true, true};
-      if constexpr (Problem::kHoles) {
+      if constexpr (Problem::kHoles && DSA_FAULT != 152) {
         exists[0] = s.exists[stage] >> row & 1;
         exists[1] = s.exists[stage] >> (row + 8) & 1;
       }
@@ -341,13 +360,12 @@ __device__ void score_tiles(const Problem& problem, ScoreShared<C>& s, int group
       Sums::reduce(v);
 #pragma unroll
       for (int i = 0; i < Sums::kKept; ++i) {
-        const int entry = first_entry + i, query = entry / 2, upper = entry % 2;
+        const int entry = first_entry + i, upper = entry % 2;
         const int key = block.first_key + tile * C::kKeys + row + 8 * upper;
-        const RowRange range = s.rows[q.stage][query];
+        const RowOut out = kRowsKept ? kept : row_out(entry / 2);
         const float logit = (upper ? scale[1] : scale[0]) * v[i];
-        if (Sums::owner(lane % 4) && range.has(key))
-          problem.store(block.index, query, key, range,
-                        (upper ? exists[1] : exists[0]) ? logit : -CUDART_INF_F);
+        if (Sums::owner(lane % 4) && out.keys.has(key))
+          problem.store(out.first + key, (upper ? exists[1] : exists[0]) ? logit : -CUDART_INF_F);
       }
     }
     done += block.tiles;

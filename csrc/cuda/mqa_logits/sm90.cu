@@ -27,7 +27,7 @@ struct Ragged {
   }
   __device__ RowRange scored(int row) const {
     RowRange keys = keys_of(row);
-    if (keys.end - keys.start < a.min_keys) return {0, 0};
+    if (keys.end - keys.start < a.min_keys + (DSA_FAULT == 103)) return {0, 0};
     if (a.compressed)
       keys.end = min(static_cast<int64_t>(keys.end), static_cast<int64_t>(keys.start) + a.width);
     return keys;
@@ -45,14 +45,14 @@ struct Ragged {
   }
 
   __device__ float weight(int block, int i, int head) const {
-    const int64_t row = block * C::kQueries + i;
+    const int64_t row = int64_t{block} * C::kQueries + i;
     return row < a.num_rows ? a.weights[row * a.weights_stride + head] : 0.0f;
   }
 
   __device__ void load_queries(ScoreShared<C>& s, int stage, int block) const {
     using Element = typename C::Element;
     if (a.map_q) {
-      if (lane_index() == 0) {
+      if (elect_one()) {
         mbarrier_arrive_expect_tx(s.q_full[stage], C::kQueryBytes);
         for (int i = 0; i < C::kSubtiles; ++i)
           tma_load(s.q[stage] + i * C::kN * C::kSubtileBytes, q_map, s.q_full[stage],
@@ -61,7 +61,7 @@ struct Ragged {
       return;
     }
     copy_rows<C>(s.q[stage], C::kN, [&](int i) -> const Element* {
-      const int64_t row = block * C::kQueries + i / C::kHeads;
+      const int64_t row = int64_t{block} * C::kQueries + i / C::kHeads;
       if (row >= a.num_rows) return nullptr;
       return static_cast<const Element*>(a.q) + row * a.q_row_stride +
              i % C::kHeads * a.q_head_stride;
@@ -81,7 +81,7 @@ struct Ragged {
       for (int i = lane_index(); i < C::kKeys; i += kWarp)
         s.scale[stage][i] = first_key + i < a.seq_len ? a.k_scale[first_key + i] : 0.0f;
     if (!a.map_k || (has_scale() && !a.map_scale)) __syncwarp();
-    if (lane_index() > 0) return;
+    if (!elect_one()) return;
     const bool map_scale = has_scale() && a.map_scale;
     const int bytes = (a.map_k ? C::kKeyBytes : 0) + (map_scale ? C::kKeys * 4 : 0);
     mbarrier_arrive_expect_tx(s.k_full[stage], bytes);
@@ -92,9 +92,10 @@ struct Ragged {
                  i * C::kSubtileElements, first_key);
   }
 
-  __device__ void store(int block, int i, int key, RowRange keys, float logit) const {
-    const int64_t row = block * C::kQueries + i;
-    const int64_t at = row * a.out_stride + key - (a.compressed ? keys.start : 0);
+  __device__ int64_t first_of(int block, int i, RowRange keys) const {
+    return (int64_t{block} * C::kQueries + i) * a.out_stride - (a.compressed ? keys.start : 0);
+  }
+  __device__ void store(int64_t at, float logit) const {
     if (a.out_bf16)
       static_cast<bf16*>(a.out)[at] = __float2bfloat16_rn(logit);
     else
