@@ -13,14 +13,14 @@ template <int N>
 bool aligned(const View<N>& v, int64_t bytes) {
   bool ok = reinterpret_cast<uintptr_t>(v.data) % bytes == 0;
   for (int i = 0; i < N - 1; ++i)
-    ok &= v.size[i] < 2 || v.stride[i] * bytes_of(v.dtype) % bytes == 0;
+    ok &= v.size[i] < 2 || v.stride[i] * element_size(v.dtype) % bytes == 0;
   return ok;
 }
 
 // Whether each page of a paged cache begins at a multiple of `bytes`.
 inline bool aligned_pages(const View<3>& cache, int64_t bytes) {
   return reinterpret_cast<uintptr_t>(cache.data) % bytes == 0 &&
-         (cache.size[0] < 2 || cache.stride[0] * bytes_of(cache.dtype) % bytes == 0);
+         (cache.size[0] < 2 || cache.stride[0] * element_size(cache.dtype) % bytes == 0);
 }
 
 // CTAs for `items`, `per_cta` each, as many as a grid has at most.
