@@ -7,25 +7,27 @@ namespace dsa::cuda {
 void merge_attention_states(const MergeAttentionStatesParams& p, const Target& target) {
   const int64_t num_rows = p.out.size[0], num_heads = p.out.size[1], d_v = p.out.size[2];
   if (num_rows == 0 || num_heads == 0) return;
-  const MergeAttentionStatesArgs args{p.outs.data,
-                                      p.lses.as<const float>(),
-                                      p.attn_sink.as<const float>(),
-                                      p.out.data,
-                                      p.lse.as<float>(),
-                                      p.outs.size[0],
-                                      num_rows,
-                                      num_heads,
-                                      d_v,
-                                      p.outs.stride[0],
-                                      p.outs.stride[1],
-                                      p.outs.stride[2],
-                                      p.lses.stride[0],
-                                      p.lses.stride[1],
-                                      p.lses.stride[2],
-                                      p.out.stride[0],
-                                      p.out.stride[1],
-                                      p.lse.stride[0],
-                                      p.lse.stride[1]};
+  const MergeAttentionStatesArgs args{
+      .outs = p.outs.data,
+      .lses = p.lses.as<const float>(),
+      .attn_sink = p.attn_sink.as<const float>(),
+      .out = p.out.data,
+      .lse = p.lse.as<float>(),
+      .num_parts = p.outs.size[0],
+      .num_rows = num_rows,
+      .num_heads = num_heads,
+      .d_v = d_v,
+      .outs_part_stride = p.outs.stride[0],
+      .outs_row_stride = p.outs.stride[1],
+      .outs_head_stride = p.outs.stride[2],
+      .lses_part_stride = p.lses.stride[0],
+      .lses_row_stride = p.lses.stride[1],
+      .lses_head_stride = p.lses.stride[2],
+      .out_row_stride = p.out.stride[0],
+      .out_head_stride = p.out.stride[1],
+      .lse_row_stride = p.lse.stride[0],
+      .lse_head_stride = p.lse.stride[1],
+  };
   const int64_t in = element_size(p.outs.dtype), out = element_size(p.out.dtype);
   const int64_t vector = 16 / std::max(in, out);
   const bool vectors =

@@ -7,12 +7,13 @@ namespace dsa::cuda {
 void mla_cache_gather(const MlaCacheGatherParams& p, const Target& target) {
   if (p.out.size[0] == 0) return;
   const MlaCacheGatherArgs args{
-      paged_rows(p.block_table, p.cu_seq_lens, p.seq_start, p.out.size[0], p.cache),
-      p.cache.as<const uint8_t>(),
-      p.cache.stride[0] * element_size(p.cache.dtype),
-      p.out.data,
-      p.out.stride[0],
-      static_cast<int32_t>(p.out.size[1])};
+      .rows = paged_rows(p.block_table, p.cu_seq_lens, p.seq_start, p.out.size[0], p.cache),
+      .cache = p.cache.as<const uint8_t>(),
+      .page_bytes = p.cache.stride[0] * element_size(p.cache.dtype),
+      .out = p.out.data,
+      .out_stride = p.out.stride[0],
+      .d_qk = static_cast<int32_t>(p.out.size[1]),
+  };
   const char* format = p.format == CacheFormat::kV32  ? "v32"
                        : p.format == CacheFormat::kV4 ? "v4"
                                                       : "bf16";

@@ -115,7 +115,7 @@ struct Writer<V4> {
       exponents.at[turn] = __reduce_or_sync(0xffffffff, byte << 8 * (group % 4));
     }
     if (lane_index() == 0) {
-      uint8_t* plane = page + int64_t{p.page_size.tokens} * V4::kDataBytes;
+      uint8_t* plane = page + int64_t{p.pages.size} * V4::kDataBytes;
       store<access>(plane + int64_t{place} * V4::kScaleBytes, exponents);
     }
   }
@@ -141,8 +141,8 @@ __device__ __forceinline__ void mla_cache_store(const MlaCacheStoreArgs& p) {
   if (slot < 0 || slot >= p.capacity) return;
   Dims<T> dims;
   load_token<T, access>(p, token, dims);
-  const cuda::PagePlace place = p.page_size.place_of(slot);
-  Writer<Format>::template write<T, access>(p, p.cache + place.page * p.page_bytes, place.token,
+  const cuda::Place place = p.pages.place_of(slot);
+  Writer<Format>::template write<T, access>(p, p.cache + place.block * p.page_bytes, place.offset,
                                             dims);
 }
 
