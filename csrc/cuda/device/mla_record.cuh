@@ -31,8 +31,7 @@ struct Slot {
 
 // `slot` is in [0, capacity).
 __device__ __forceinline__ Slot find_slot(const PagedCache& cache, uint32_t slot) {
-  const auto page = static_cast<uint32_t>(uint64_t{slot} * cache.by_page_size.multiplier >>
-                                          cache.by_page_size.shift);
+  const uint32_t page = cache.by_page_size.quotient(slot);
   return {cache.data + page * cache.page_bytes, slot - page * cache.page_size};
 }
 
