@@ -187,6 +187,8 @@ def test_every_schedule_gives_the_same_bytes(fmt, heads):
             want = got if want is None else want
             for a, b in zip(got, want, strict=True):
                 assert_bitwise_equal(a, b)
+        keys = torch.cat([case.keys(case.indices[0, 0]), rest.keys(rest.indices[0, 0])])
+        check_decode(want, case.q, lambda b, n, keys=keys: keys)
 
 
 # CUDA kernels for prefill and decode sum in different orders.
