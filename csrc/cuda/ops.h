@@ -7,5 +7,6 @@
 namespace dsa::cuda {
 
 void mqa_logits(const MqaLogitsParams& p, const Target& target);
+void sparse_mla_prefill(const SparseMlaPrefillParams& p, const Target& target);
 
 }  // namespace dsa::cuda

@@ -27,6 +27,13 @@ __device__ __forceinline__ uint64_t advance(uint64_t descriptor, uint32_t bytes)
   return descriptor + (bytes >> 4);
 }
 
+// The same descriptor, which the compiler knows nothing of: places in the matrix are then added up
+// where they are used, not kept in registers over a loop.
+__device__ __forceinline__ uint64_t opaque(uint64_t descriptor) {
+  asm volatile("" : "+l"(descriptor));
+  return descriptor;
+}
+
 // Before the first wgmma, and whenever threads have touched registers that a wgmma will use.
 __device__ __forceinline__ void wgmma_fence() {
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
