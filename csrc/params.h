@@ -9,7 +9,7 @@ namespace dsa {
 
 enum class DType : int8_t { kFloat32, kBFloat16, kFloat8E4M3, kUInt8, kInt32, kInt64 };
 
-constexpr int64_t bytes_of(DType dtype) {
+constexpr int64_t element_size(DType dtype) {
   switch (dtype) {
     case DType::kFloat8E4M3:
     case DType::kUInt8: return 1;
@@ -19,6 +19,10 @@ constexpr int64_t bytes_of(DType dtype) {
     case DType::kInt64: return 8;
   }
   return 0;
+}
+
+inline void* advance(const void* data, DType dtype, int64_t elements) {
+  return static_cast<char*>(const_cast<void*>(data)) + elements * element_size(dtype);
 }
 
 // A strided tensor. Strides are in elements; data is null where an optional tensor is absent.
@@ -35,6 +39,16 @@ struct View {
     return static_cast<T*>(data);
   }
 };
+
+// Entries [first, first + count) of dim 0; an absent view stays absent.
+template <int N>
+View<N> slice(View<N> v, int64_t first, int64_t count) {
+  if (v) {
+    v.data = advance(v.data, v.dtype, first * v.stride[0]);
+    v.size[0] = count;
+  }
+  return v;
+}
 
 // [start, end) of a row after clamping into [0, limit); start >= end means empty.
 struct Range {

@@ -14,7 +14,28 @@ class Region(Structure):
         ("name", c_char_p),
         ("read_only", c_int32),
         ("written", c_int32),
+        ("written_bits", c_void_p),
     )
+
+
+class DriverLaunchStruct(Structure):
+    """PtxDriverLaunch of csrc/driver.h."""
+
+    _fields_ = (
+        ("ptx", c_char_p),
+        ("kernel", c_char_p),
+        ("grid", c_uint32 * 3),
+        ("block", c_uint32 * 3),
+        ("cluster", c_uint32 * 3),
+        ("dynamic_shared", c_uint64),
+        ("params", c_void_p),
+        ("param_bytes", c_uint64),
+        ("regions", POINTER(Region)),
+        ("region_count", c_uint64),
+    )
+
+
+Instead = ctypes.CFUNCTYPE(c_int32, POINTER(DriverLaunchStruct))
 
 
 class LaunchStruct(Structure):
@@ -90,6 +111,7 @@ _SIGNATURES = {
     "ptx_outcome_unique_sectors": (c_uint64, [c_void_p, c_int32, c_int32, c_int32]),
     "ptx_instruction_count": (c_uint64, [c_void_p]),
     "ptx_instruction": (None, [c_void_p, c_uint64, POINTER(InstructionStruct)]),
+    "ptx_driver_intercept": (None, [Instead]),
     "ptx_branch_table": (c_uint64, [c_void_p, c_uint64, POINTER(POINTER(c_uint32))]),
 }
 

@@ -82,12 +82,46 @@ class Module:
             regions.append(region_of(array, f"memory[{i}]"))
         if cluster is None:
             cluster = found.required_cluster or 1
-        if mode not in _MODES:
-            raise ValueError(f"mode must be one of {', '.join(_MODES)}; got {mode!r}")
-        options = _library.LaunchStruct(
+        return self.launch_block(
+            found,
             _triple(grid),
             _triple(block),
             _triple(cluster),
+            shared,
+            params,
+            regions,
+            seed=seed,
+            max_instructions=max_instructions,
+            mode=mode,
+            races=races,
+            coarse_fp8=coarse_fp8,
+            profile=profile,
+        )
+
+    def launch_block(
+        self,
+        kernel: Kernel,
+        grid: ctypes.Array,
+        block: ctypes.Array,
+        cluster: ctypes.Array,
+        shared: int,
+        params: bytes,
+        regions: Sequence[_library.Region],
+        *,
+        seed: int = 0,
+        max_instructions: int | None = None,
+        mode: str = "eager",
+        races: bool = True,
+        coarse_fp8: bool = False,
+        profile: bool = False,
+    ) -> Launch:
+        """As `launch`, from the block of parameters and regions of memory."""
+        if mode not in _MODES:
+            raise ValueError(f"mode must be one of {', '.join(_MODES)}; got {mode!r}")
+        options = _library.LaunchStruct(
+            grid,
+            block,
+            cluster,
             shared,
             seed,
             2**64 - 1 if max_instructions is None else max_instructions,
@@ -99,14 +133,14 @@ class Module:
             coarse_fp8,
             profile,
         )
-        outcome = self._lib.ptx_launch(self._handle, found.index, ctypes.byref(options))
+        outcome = self._lib.ptx_launch(self._handle, kernel.index, ctypes.byref(options))
         try:
             kind = self._lib.ptx_outcome_kind(outcome)
             if kind >= 0:
                 text = self._lib.ptx_outcome_error(outcome).decode(errors="replace")
                 raise BY_KIND.get(kind, RuntimeError)(text)  # else the emulator itself is at fault
             shape = {
-                "kernel": kernel,
+                "kernel": kernel.name,
                 "target": self.target,
                 "grid": list(options.grid),
                 "block": list(options.block),

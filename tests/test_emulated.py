@@ -21,6 +21,7 @@ each_schedule = pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: f"{
 # DeepSeek-V3.2's widths, few rows.
 WIDE = {
     "mqa_logits": dict(num_rows=6, seq_len=400, num_heads=64, bounds="causal"),
+    "paged_mqa_logits": dict(seq_lens=[300, 70], next_n=2, num_heads=64),
 }
 
 

@@ -3,8 +3,8 @@
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 
 // Of libtorch_cuda, which a CPU build of torch does not have.
-extern "C" __attribute__((weak)) AOTITorchError aoti_torch_get_current_cuda_stream(
-    int32_t device_index, void** stream);
+extern "C" __attribute__((weak)) AOTITorchError
+aoti_torch_get_current_cuda_stream(int32_t device_index, void** stream);
 
 namespace dsa {
 

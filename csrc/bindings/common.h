@@ -127,7 +127,7 @@ View<N> Call::unwrap(const char* name, const Tensor& t, const Expect<N>& expect,
   }
   v.data = t.data_ptr();
   if (backend_ == Backend::kEmulated && !empty)
-    memory_.push_back({v.data, static_cast<size_t>((last + 1) * bytes_of(v.dtype)), name,
+    memory_.push_back({v.data, static_cast<size_t>((last + 1) * element_size(v.dtype)), name,
                        access != Access::kRead, access != Access::kWrite});
   return v;
 }

@@ -18,8 +18,8 @@ inline View<3> mla_cache_view(Call& op, const char* name, const Tensor& cache,
                   ".");
   *out = v32 ? CacheFormat::kV32 : v4 ? CacheFormat::kV4 : CacheFormat::kBFloat16;
   const int64_t record = v32 ? V32::kRecordBytes : v4 ? V4::kRecordBytes : d_qk;
-  return op.unwrap<3>(name, cache,
-                      {{bf16 ? DType::kBFloat16 : DType::kUInt8}, {-1, -1, record}, 1}, access);
+  return op.unwrap<3>(name, cache, {{bf16 ? DType::kBFloat16 : DType::kUInt8}, {-1, -1, record}, 1},
+                      access);
 }
 
 }  // namespace dsa

@@ -15,7 +15,8 @@ void mla_cache_store(const Tensor& kv_c, const Tensor& k_pe, const Tensor& slots
   const int64_t num_tokens = p.kv_c.size[0];
   p.k_pe = op.view<2>("k_pe", k_pe, {{p.kv_c.dtype}, {num_tokens, kRopeDim}});
   p.slots = op.view<1>("slots", slots, {{DType::kInt32, DType::kInt64}, {num_tokens}});
-  p.cache = mla_cache_view(op, "cache", cache, cache_format, p.kv_c.size[1] + kRopeDim, &p.format, Access::kUpdate);
+  p.cache = mla_cache_view(op, "cache", cache, cache_format, p.kv_c.size[1] + kRopeDim, &p.format,
+                           Access::kUpdate);
   p.ue8m0 = scale_format == "ue8m0";
   STD_TORCH_CHECK(p.ue8m0 || (scale_format == "float32" && p.format == CacheFormat::kV32), op,
                   ": scale_format must be ue8m0, or float32 for a v32 cache.");

@@ -17,7 +17,8 @@ void mqa_logits(const Tensor& q, const Tensor& k, const Tensor& weights,
   p.compressed = layout == "compressed";
   STD_TORCH_CHECK(p.compressed || layout == "full", op, ": layout must be full or compressed.");
   p.fill = fill;
-  p.out = op.output<2>("out", out,
+  p.out = op.output<2>(
+      "out", out,
       {{DType::kFloat32, DType::kBFloat16}, {p.q.size[0], p.compressed ? -1 : p.k.size[0]}});
   op.run(p, cpu::mqa_logits, cuda::mqa_logits);
 }

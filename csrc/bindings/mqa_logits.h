@@ -16,8 +16,7 @@ inline MqaLogitsParams score_params(Call& op, const Tensor& q, const Tensor& k,
                                     const std::optional<Tensor>& row_start,
                                     const std::optional<Tensor>& row_end) {
   MqaLogitsParams p;
-  p.q =
-      op.view<3>("q", q, {{DType::kFloat8E4M3, DType::kBFloat16, DType::kFloat32}, {-1, -1, -1}});
+  p.q = op.view<3>("q", q, {{DType::kFloat8E4M3, DType::kBFloat16, DType::kFloat32}, {-1, -1, -1}});
   const int64_t num_rows = p.q.size[0], num_heads = p.q.size[1], head_dim = p.q.size[2];
   check_indexer_shape(op, num_heads, head_dim);
   p.k = op.view<2>("k", k, {{p.q.dtype}, {-1, head_dim}});

@@ -1,4 +1,5 @@
 #include "../cpu/ops.h"
+#include "../cuda/ops.h"
 #include "common.h"
 
 namespace dsa {
@@ -14,11 +15,16 @@ void topk_indices(const Tensor& scores, const std::optional<Tensor>& row_start,
   p.row_end = op.view<1>("row_end", row_end, {{DType::kInt32}, {num_rows}});
   p.topk = checked_topk(op, topk);
   p.out = op.output<2>("out", out, {{DType::kInt32}, {num_rows, topk}});
-  op.run(p, cpu::topk_indices);
+  op.run(p, cpu::topk_indices, cuda::topk_indices);
 }
 
 STABLE_TORCH_LIBRARY_IMPL(dsa_kernels, CPU, m) {
   m.impl("topk_indices", TORCH_BOX(&topk_indices<Backend::kCpu>));
+  m.impl("topk_indices.emulated", TORCH_BOX(&topk_indices<Backend::kEmulated>));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(dsa_kernels, CUDA, m) {
+  m.impl("topk_indices", TORCH_BOX(&topk_indices<Backend::kCuda>));
 }
 
 }  // namespace dsa

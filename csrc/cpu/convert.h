@@ -8,20 +8,6 @@
 
 namespace dsa::cpu {
 
-inline int64_t element_size(DType dtype) {
-  switch (dtype) {
-    case DType::kInt64: return 8;
-    case DType::kFloat32:
-    case DType::kInt32: return 4;
-    case DType::kBFloat16: return 2;
-    default: return 1;
-  }
-}
-
-inline void* advance(const void* data, DType dtype, int64_t elements) {
-  return static_cast<char*>(const_cast<void*>(data)) + elements * element_size(dtype);
-}
-
 // out[0, n) = data[offset, offset + n)
 inline void to_float(const Isa& isa, const void* data, DType dtype, int64_t offset, float* out,
                      int64_t n) {
@@ -56,16 +42,6 @@ inline void quantize(const Isa& isa, const RowSteps& steps, const void* data, DT
     isa.quantize_fp32(steps,
                       {static_cast<const float*>(from), stride, count, n, cos_sin, codes, scales});
   }
-}
-
-// Entries [first, first + count) of dim 0; an absent view stays absent.
-template <int N>
-View<N> slice(View<N> v, int64_t first, int64_t count) {
-  if (v) {
-    v.data = advance(v.data, v.dtype, first * v.stride[0]);
-    v.size[0] = count;
-  }
-  return v;
 }
 
 // The element at i of an int32 or int64 vector.

@@ -5,7 +5,8 @@
 Writes <op>.<arch>.ptx and <op>.<arch>.fatbin into DIR (default dsa_kernels/cuda), which is where
 the launcher looks; the emulator takes the PTX, a GPU the fatbin. What is up to date stays. Fails on
 a ptxas warning, a spill, or local memory. Needs nvcc 13 or newer: NVCC, on PATH, or in
-/usr/local/cuda. Without one it says so and builds nothing; DSA_CUDA=1 makes that an error, DSA_CUDA=0 wants nothing.
+/usr/local/cuda. Without one it says so and builds nothing; DSA_CUDA=1 makes that an error,
+DSA_CUDA=0 wants nothing.
 """
 
 from __future__ import annotations
@@ -121,9 +122,7 @@ def main(arguments: list[str] | None = None) -> None:
     chosen = sources(options.op)
     with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS", os.cpu_count() or 1))) as pool:
         jobs = [
-            pool.submit(
-                build, s, options.out, nvcc, version, options.ptx_only, options.fault
-            )
+            pool.submit(build, s, options.out, nvcc, version, options.ptx_only, options.fault)
             for s in chosen
         ]
         for job in jobs:

@@ -82,7 +82,9 @@ HostMemoryRegistration::~HostMemoryRegistration() {
 #define DSA_EXPORT extern "C" __attribute__((visibility("default")))
 
 // `fetch` hands the functions over by dsa_use_emulator and returns null, or says what is wrong.
-DSA_EXPORT void dsa_set_emulator_fetch(const char* (*fetch)()) { dsa::cuda::fetch = fetch; }
+DSA_EXPORT void dsa_set_emulator_fetch(const char* (*fetch)()) {
+  dsa::cuda::fetch = fetch;
+}
 
 DSA_EXPORT const char* dsa_use_emulator(void* (*find)(const char*),
                                         int32_t (*add)(void*, size_t, const char*, int32_t,

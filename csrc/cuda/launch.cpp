@@ -49,12 +49,12 @@ Kernel kernel_of(const Target& target, const char* code, const char* name, const
     loaded.large_clusters = true;
   }
   if (shape.shared_bytes > loaded.shared_bytes) {
-    check(target,
-          target.driver.cuKernelSetAttribute(kMaxDynamicSharedBytes,
-                                             static_cast<int32_t>(shape.shared_bytes),
-                                             loaded.kernel, target.ordinal),
-          std::string(name) + ": " + std::to_string(shape.shared_bytes) +
-              " bytes of shared memory");
+    check(
+        target,
+        target.driver.cuKernelSetAttribute(kMaxDynamicSharedBytes,
+                                           static_cast<int32_t>(shape.shared_bytes), loaded.kernel,
+                                           target.ordinal),
+        std::string(name) + ": " + std::to_string(shape.shared_bytes) + " bytes of shared memory");
     loaded.shared_bytes = shape.shared_bytes;
   }
   return loaded.kernel;
@@ -92,7 +92,9 @@ Target::Target(const Driver& driver, int ordinal, Stream stream)
         "number of SMs");
 }
 
-Target::~Target() { driver.cuCtxSetCurrent(before_); }
+Target::~Target() {
+  driver.cuCtxSetCurrent(before_);
+}
 
 void launch_kernel(const Target& target, const char* code, const char* name, const Shape& shape,
                    void** args) {

@@ -36,7 +36,8 @@ struct Shape {
 // Throws std::runtime_error with the driver's words unless `result` is success.
 void check(const Target& target, Result result, const std::string& what);
 
-// `code` is a stem in the code directory, such as "mqa_logits.sm90a"; `args` point at the arguments.
+// `code` is a stem in the code directory, such as "mqa_logits.sm90a"; `args` point at the
+// arguments.
 void launch_kernel(const Target& target, const char* code, const char* kernel, const Shape& shape,
                    void** args);
 

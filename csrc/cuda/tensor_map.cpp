@@ -34,10 +34,9 @@ TensorMap tensor_map(const Target& target, DType dtype, void* base,
   // Not the object that is returned: gcc 12 does not align that one's place to 64 bytes.
   TensorMap encoded;
   check(target,
-        target.driver.cuTensorMapEncodeTiled(&encoded, map_data_type(dtype),
-                                             static_cast<uint32_t>(dims.size()), base, sizes,
-                                             strides, box.begin(), kOnes, 0,
-                                             static_cast<int32_t>(swizzle), kL2Promotion256, 0),
+        target.driver.cuTensorMapEncodeTiled(
+            &encoded, map_data_type(dtype), static_cast<uint32_t>(dims.size()), base, sizes,
+            strides, box.begin(), kOnes, 0, static_cast<int32_t>(swizzle), kL2Promotion256, 0),
         "tensor map");
   TensorMap map = encoded;
   return map;

@@ -45,6 +45,7 @@ struct PtxRegion {
   uint64_t begin, bytes;
   const char* name;
   int32_t read_only, written;
+  uint64_t* written_bits;  // or null
 };
 
 struct PtxLaunch {
@@ -164,7 +165,7 @@ void* ptx_launch(void* module, uint64_t kernel, const PtxLaunch* launch) {
     for (uint64_t i = 0; i < launch->region_count; ++i) {
       const PtxRegion& r = launch->regions[i];
       memory.push_back({reinterpret_cast<void*>(r.begin), r.bytes, r.name, r.read_only != 0,
-                        r.written != 0, nullptr});
+                        r.written != 0, r.written_bits});
     }
     outcome->stats = loaded(module).module.launch(k, o, arguments, memory);
   } catch (const Fault& e) {

@@ -235,4 +235,9 @@ void ptx_driver_set_options(const PtxDriverOptions* options) {
   o.seed = options->seed;
 }
 
+void ptx_driver_intercept(int32_t (*instead)(const PtxDriverLaunch* launch)) {
+  const std::lock_guard lock(ptx::driver::device().mutex);
+  ptx::driver::device().instead_of_launch = instead;
+}
+
 }  // extern "C"

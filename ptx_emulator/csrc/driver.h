@@ -22,6 +22,28 @@ struct PtxDriverOptions {
 void ptx_driver_get_options(PtxDriverOptions* options);
 void ptx_driver_set_options(const PtxDriverOptions* options);
 
+// A launch as the driver got it: what a program outside needs to run it again, as it is or changed.
+struct PtxDriverRegion {
+  void* begin;
+  uint64_t bytes;
+  const char* name;
+  int32_t read_only, written;
+  uint64_t* written_bits;  // or null: `written` says it of all bytes
+};
+struct PtxDriverLaunch {
+  const char* ptx;
+  const char* kernel;
+  uint32_t grid[3], block[3], cluster[3];
+  uint64_t dynamic_shared;
+  const void* params;  // the block of parameters
+  uint64_t param_bytes;
+  const PtxDriverRegion* regions;  // all memory of the device
+  uint64_t region_count;
+};
+// Calls `instead` in place of each launch from now on, until it is set to null. If it returns
+// anything but 0, the launch has failed.
+void ptx_driver_intercept(int32_t (*instead)(const PtxDriverLaunch* launch));
+
 // Makes memory of the host, such as a tensor, memory of the device at the same address. Returns a
 // CUresult. `name` is for reports.
 int32_t ptx_driver_register(void* begin, size_t bytes, const char* name, int32_t read_only,

@@ -7,6 +7,7 @@
 #include <mutex>
 #include <string>
 
+#include "driver.h"
 #include "driver_abi.h"
 #include "memory.h"
 #include "ptx_emulator.h"
@@ -40,7 +41,8 @@ struct Function {
 
 // CUlibrary and CUmodule.
 struct Library {
-  explicit Library(std::string text);
+  explicit Library(std::string ptx);
+  std::string text;
   ptx_emulator::Module module;
   std::deque<Function> functions;  // of each kernel
 };
@@ -51,6 +53,7 @@ struct Device {
   bool configured = false;  // by the program: the environment says nothing
   bool warned = false;      // that races are not looked for
   LaunchOptions options;
+  int32_t (*instead_of_launch)(const PtxDriverLaunch*) = nullptr;
   std::map<uint64_t, Memory> memory;  // by address
   uint64_t allocations = 0;
   std::list<Library> libraries;

@@ -1,5 +1,6 @@
 // Launches and tensor maps.
 #include <cstdio>
+#include <cstring>
 
 #include "driver.h"
 #include "driver_device.h"
@@ -82,6 +83,41 @@ void warn_of_races() {
   std::fputs("ptx_emulator: RACES ARE NOT LOOKED FOR\n", stderr);
 }
 
+// The parameters as the kernel has them, behind each other.
+std::vector<uint8_t> block_of(const Function& f, const std::vector<const void*>& arguments) {
+  std::vector<uint8_t> block;
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    const ptx_emulator::Parameter& p = f.kernel->parameters[i];
+    block.resize(p.offset + p.bytes);
+    std::memcpy(block.data() + p.offset, arguments[i], p.bytes);
+  }
+  return block;
+}
+
+void launch_elsewhere(const Function& f, const LaunchOptions& options,
+                      const std::vector<const void*>& arguments) {
+  const std::vector<uint8_t> params = block_of(f, arguments);
+  const std::vector<ptx_emulator::Region> memory = all_memory();
+  std::vector<PtxDriverRegion> regions;
+  for (const auto& m : memory)
+    regions.push_back({m.begin, m.bytes, m.name.c_str(), m.read_only, m.written, m.written_bits});
+  PtxDriverLaunch l{f.library->text.c_str(),
+                    f.kernel->name.c_str(),
+                    {},
+                    {},
+                    {},
+                    options.dynamic_shared,
+                    params.data(),
+                    params.size(),
+                    regions.data(),
+                    regions.size()};
+  std::memcpy(l.grid, options.grid, sizeof(l.grid));
+  std::memcpy(l.block, options.block, sizeof(l.block));
+  std::memcpy(l.cluster, options.cluster, sizeof(l.cluster));
+  if (device().instead_of_launch(&l))
+    throw Failure{kLaunchFailed, f.kernel->name + " was intercepted, and failed"};
+}
+
 void launch(const LaunchConfig& config, void* handle, void** params, void** extra) {
   need_context();
   const Function& f = function_at(handle);
@@ -102,7 +138,9 @@ void launch(const LaunchConfig& config, void* handle, void** params, void** extr
       volume(options.grid) > resident_ctas(program, program.kernels[f.kernel->index], options))
     throw Failure{kCooperativeLaunchTooLarge, "more CTAs than can be resident at once"};
   warn_of_races();
-  f.library->module.launch(*f.kernel, options, arguments_of(f, params), all_memory());
+  const std::vector<const void*> arguments = arguments_of(f, params);
+  if (device().instead_of_launch) return launch_elsewhere(f, options, arguments);
+  f.library->module.launch(*f.kernel, options, arguments, all_memory());
 }
 
 Result launch_kernel_ex(const LaunchConfig* config, void* f, void** params, void** extra) {

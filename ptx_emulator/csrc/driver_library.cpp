@@ -164,7 +164,7 @@ Result get_kernel_attribute(int32_t* out, int32_t attribute, void* kernel, int32
 
 }  // namespace
 
-Library::Library(std::string text) : module(std::move(text)) {
+Library::Library(std::string ptx) : text(std::move(ptx)), module(text) {
   for (const ptx_emulator::Kernel& k : module.kernels())
     functions.push_back({this, &k, kDefaultShared - std::min(kDefaultShared, k.static_shared)});
 }

@@ -1,15 +1,16 @@
 // Indexer scores of blocks of query tokens against tiles of 64 keys, on sm_90a: what mqa_logits and
 // paged_mqa_logits share. docs/indexer.md has the tiling picture and the budgets.
 //
-//   warpgroup 0   warp 0: hands out blocks, loads queries and keys.  warps 1-3: columns without a key
-//   warpgroup 1   even tiles  D [64 keys x (queries x heads)] = K [64 x dim] Q^T
-//   warpgroup 2   odd tiles
+//   warpgroup 0   warp 0: hands out blocks, loads queries and keys.  warps 1-3: columns without a
+//   key warpgroup 1   even tiles  D [64 keys x (queries x heads)] = K [64 x dim] Q^T warpgroup 2
+//   odd tiles
 //
 // A Problem says which rows a block has, which keys each row scores, where the operands come from,
 // and where a score goes.
 #pragma once
 
 #include <cuda_fp8.h>
+#include <math_constants.h>
 
 #include <type_traits>
 
@@ -66,6 +67,7 @@ struct ScoreShared {
   alignas(128) float scale[C::kStages][C::kKeys];
   alignas(16) float weights[2][C::kN];
   RowRange rows[2][C::kQueries];
+  uint64_t exists[C::kStages];  // bit i: key i of the tile, where a Problem's keys may have holes
   Block block[2];
   uint64_t q_full[2], q_empty[2], k_full[C::kStages], k_empty[C::kStages], turn[2];
   Share share;
@@ -74,8 +76,7 @@ struct ScoreShared {
 
 template <class C>
 __device__ ScoreShared<C>& score_shared() {
-  static_assert(sizeof(ScoreShared<C>) <=
-                score_shared_bytes(C::kQueries, C::kHeads, C::kRowBytes));
+  static_assert(sizeof(ScoreShared<C>) <= score_shared_bytes(C::kQueries, C::kHeads, C::kRowBytes));
   extern __shared__ __align__(1024) uint8_t bytes[];
   return *reinterpret_cast<ScoreShared<C>*>(bytes);
 }
@@ -97,7 +98,9 @@ __device__ void init_barriers(ScoreShared<C>& s) {
 }
 
 // Tiles that hold [start, end), the first of which begins on a 32-byte sector of logits.
-__device__ inline int first_key_of(RowRange range) { return range.start & ~7; }
+__device__ inline int first_key_of(RowRange range) {
+  return range.start & ~7;
+}
 __device__ inline int tiles_of(RowRange range) {
   return range.end > range.start ? ceil_div(range.end - first_key_of(range), 64) : 0;
 }
@@ -180,6 +183,7 @@ __device__ void produce(const Problem& problem, ScoreShared<C>& s) {
   const int lane = lane_index();
   RingPosition<2> q;
   RingPosition<C::kStages> k;
+  typename Problem::LoadState state;
   int block = s.share.block, tile = s.share.tile;
   for (int64_t left = s.share.tiles; left > 0; ++block, tile = 0) {
     const RowRange row = lane < C::kQueries ? problem.row_range(block, lane) : RowRange{0, 0};
@@ -197,7 +201,7 @@ __device__ void produce(const Problem& problem, ScoreShared<C>& s) {
     q.advance();
     for (int t = 0; t < tiles; ++t) {
       mbarrier_wait(s.k_empty[k.stage], k.parity ^ 1);
-      problem.load_keys(s, k.stage, block, first_key + t * C::kKeys);
+      problem.load_keys(s, k.stage, block, first_key + t * C::kKeys, state);
       k.advance();
     }
     left -= tiles;
@@ -210,19 +214,22 @@ __device__ void produce(const Problem& problem, ScoreShared<C>& s) {
 }
 
 template <class C>
-__device__ void multiply(float (&d)[C::kN / 2], const uint8_t* k, const uint8_t* q) {
+__device__ uint64_t operand_descriptor(const uint8_t* rows) {
+  return matrix_descriptor(rows, C::kSwizzle, 8 * C::kSubtileBytes);
+}
+
+template <class C>
+__device__ void multiply(float (&d)[C::kN / 2], uint64_t k, uint64_t q) {
   constexpr int kStep = 32;  // bytes of a row
-  const uint64_t a = matrix_descriptor(k, C::kSwizzle, 8 * C::kSubtileBytes);
-  const uint64_t b = matrix_descriptor(q, C::kSwizzle, 8 * C::kSubtileBytes);
 #pragma unroll
   for (int at = 0; at < C::kRowBytes; at += kStep) {
     const int subtile = at / C::kSubtileBytes, inside = at % C::kSubtileBytes;
-    const uint64_t a_at = advance(a, subtile * C::kKeys * C::kSubtileBytes + inside);
-    const uint64_t b_at = advance(b, subtile * C::kN * C::kSubtileBytes + inside);
+    const uint64_t k_at = advance(k, subtile * C::kKeys * C::kSubtileBytes + inside);
+    const uint64_t q_at = advance(q, subtile * C::kN * C::kSubtileBytes + inside);
     if constexpr (sizeof(typename C::Element) == 1)
-      wgmma_e4m3<C::kN>(d, a_at, b_at, at > 0);
+      wgmma_e4m3<C::kN>(d, k_at, q_at, at > 0);
     else
-      wgmma_bf16<C::kN>(d, a_at, b_at, at > 0);
+      wgmma_bf16<C::kN>(d, k_at, q_at, at > 0);
   }
 }
 
@@ -233,8 +240,8 @@ __device__ inline float relu(float x) {
   return y;
 }
 
-// A thread has, of each query, 2 rows (keys) x heads / 4 columns of D. v[2 q + h] is its part of the
-// sum over heads of query q and row h.
+// A thread has, of each query, 2 rows (keys) x heads / 4 columns of D. v[2 q + h] is its part of
+// the sum over heads of query q and row h.
 template <class C>
 __device__ void sum_heads(const float (&d)[C::kN / 2], const float (&w)[C::kN / 4],
                           float (&v)[2 * C::kQueries]) {
@@ -253,8 +260,9 @@ __device__ void sum_heads(const float (&d)[C::kN / 2], const float (&w)[C::kN / 
     }
 }
 
-// Adds up the four lanes of a quad. Instead of all sums in all lanes, each keeps half of them at each
-// step: lane t of the quad ends with v[0 .. kept) = entries [first, first + kept) of the old v.
+// Adds up the four lanes of a quad. Instead of all sums in all lanes, each keeps half of them at
+// each step: lane t of the quad ends with v[0 .. kept) = entries [first, first + kept) of the old
+// v.
 template <int n>
 struct QuadSums {
   static constexpr int kKept = n >= 4 ? n / 4 : 1;
@@ -283,11 +291,21 @@ struct QuadSums {
   }
 };
 
+// Where a row's scores go: key k's is element first + k of the output.
+struct RowOut {
+  RowRange keys;
+  int64_t first;
+};
+
 template <class C, class Problem>
 __device__ void score_tiles(const Problem& problem, ScoreShared<C>& s, int group) {
   using Sums = QuadSums<2 * C::kQueries>;
+  // Of few rows a lane keeps where they go; of many it looks it up for every tile.
+  constexpr int kRowsKept = Sums::kKept <= 2 ? 1 : 0;
   const int lane = lane_index(), row = threadIdx.x % kWarpgroup / kWarp * 16 + lane / 4;
   const int first_entry = Sums::first(lane % 4);
+  const uint64_t k_operand = operand_descriptor<C>(s.k[0]),
+                 q_operand = operand_descriptor<C>(s.q[0]);
   RingPosition<2> q;
   int stage = group;
   uint32_t parity = 0, turn = group ^ 1;
@@ -295,6 +313,10 @@ __device__ void score_tiles(const Problem& problem, ScoreShared<C>& s, int group
     mbarrier_wait(s.q_full[q.stage], q.parity);
     const Block block = s.block[q.stage];
     if (block.tiles == 0) break;
+    const auto row_out = [&](int query) {
+      const RowRange keys = s.rows[q.stage][query];
+      return RowOut{keys, problem.first_of(block.index, query, keys)};
+    };
     float w[C::kN / 4];
 #pragma unroll
     for (int j = 0; j < C::kN / 8; ++j) {
@@ -303,6 +325,8 @@ __device__ void score_tiles(const Problem& problem, ScoreShared<C>& s, int group
       w[2 * j] = pair.x;
       w[2 * j + 1] = pair.y;
     }
+    const RowOut kept = kRowsKept ? row_out(first_entry / 2) : RowOut{};
+    const uint64_t queries = advance(q_operand, q.stage * ScoreShared<C>::kQuerySize);
     for (int tile = (done ^ group) & 1; tile < block.tiles; tile += 2) {
       mbarrier_wait(s.k_full[stage], parity);
       // One warpgroup's products at a time, so that the other's epilogue runs beside them.
@@ -310,13 +334,18 @@ __device__ void score_tiles(const Problem& problem, ScoreShared<C>& s, int group
       turn ^= 1;
       float d[C::kN / 2];
       wgmma_fence();
-      multiply<C>(d, s.k[stage], s.q[q.stage]);
+      multiply<C>(d, advance(k_operand, stage * C::kKeyBytes), queries);
       wgmma_commit();
       if (lane == 0) mbarrier_arrive(s.turn[group ^ 1]);
       float scale[2] = {1, 1};
       if (problem.has_scale()) {
         scale[0] = s.scale[stage][row];
         scale[1] = s.scale[stage][row + 8];
+      }
+      bool exists[2] = {true, true};
+      if constexpr (Problem::kHoles) {
+        exists[0] = s.exists[stage] >> row & 1;
+        exists[1] = s.exists[stage] >> (row + 8) & 1;
       }
       wgmma_wait<0>();
       pin(d);
@@ -331,11 +360,12 @@ __device__ void score_tiles(const Problem& problem, ScoreShared<C>& s, int group
       Sums::reduce(v);
 #pragma unroll
       for (int i = 0; i < Sums::kKept; ++i) {
-        const int entry = first_entry + i, query = entry / 2, upper = entry % 2;
+        const int entry = first_entry + i, upper = entry % 2;
         const int key = block.first_key + tile * C::kKeys + row + 8 * upper;
-        const RowRange range = s.rows[q.stage][query];
-        if (Sums::owner(lane % 4) && range.has(key))
-          problem.store(block.index, query, key, range, (upper ? scale[1] : scale[0]) * v[i]);
+        const RowOut out = kRowsKept ? kept : row_out(entry / 2);
+        const float logit = (upper ? scale[1] : scale[0]) * v[i];
+        if (Sums::owner(lane % 4) && out.keys.has(key))
+          problem.store(out.first + key, (upper ? exists[1] : exists[0]) ? logit : -CUDART_INF_F);
       }
     }
     done += block.tiles;

@@ -31,6 +31,15 @@ __device__ __forceinline__ void tma_load(void* to, const TensorMap& map, uint64_
       : "memory");
 }
 
+__device__ __forceinline__ void tma_load(void* to, const TensorMap& map, uint64_t& barrier, int x,
+                                         int y, int z, int w) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes"
+      " [%0], [%1, {%3, %4, %5, %6}], [%2];" ::"r"(shared_address(to)),
+      "l"(&map), "r"(shared_address(&barrier)), "r"(x), "r"(y), "r"(z), "r"(w)
+      : "memory");
+}
+
 __device__ __forceinline__ void tma_store(const TensorMap& map, const void* from, int x, int y,
                                           int z) {
   asm volatile(

@@ -21,6 +21,8 @@ struct MqaLogitsArgs {
 };
 
 // Query tokens of a block: 256 columns of products.
-constexpr int mqa_logits_queries(int heads) { return 256 / heads; }
+constexpr int mqa_logits_queries(int heads) {
+  return 256 / heads;
+}
 
 }  // namespace dsa

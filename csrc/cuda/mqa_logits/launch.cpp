@@ -1,11 +1,10 @@
 #include <algorithm>
 #include <string>
 
+#include "../device/indexer_score.h"
 #include "../ops.h"
 #include "../tensor_map.h"
-#include "../device/indexer_score.h"
 #include "kernel.h"
-#include "score_rows.h"
 
 namespace dsa::cuda {
 namespace {
@@ -21,9 +20,9 @@ MapSwizzle swizzle_of(int64_t row_bytes) {
 
 }  // namespace
 
-void score_rows(const MqaLogitsParams& p, int64_t first_row, int64_t num_rows, int min_keys,
-                const Target& target) {
-  const int64_t heads = p.q.size[1], dim = p.q.size[2], seq_len = p.k.size[0];
+void mqa_logits(const MqaLogitsParams& p, int min_keys, const Target& target) {
+  const int64_t num_rows = p.q.size[0], heads = p.q.size[1], dim = p.q.size[2],
+                seq_len = p.k.size[0];
   const int64_t width = p.out.size[1];
   if (num_rows == 0 || width == 0) return;
   const bool fp8 = p.q.dtype == DType::kFloat8E4M3;
@@ -31,15 +30,15 @@ void score_rows(const MqaLogitsParams& p, int64_t first_row, int64_t num_rows, i
     throw std::runtime_error(
         "mqa_logits: the CUDA kernel takes float8_e4m3fn and bfloat16; got float32. Convert q and "
         "k, or use backend=\"reference\".");
-  const int64_t element = bytes_of(p.q.dtype);
+  const int64_t element = element_size(p.q.dtype);
 
   MqaLogitsArgs args{};
-  args.q = p.q.as<char>() + first_row * p.q.stride[0] * element;
+  args.q = p.q.data;
   args.k = p.k.data;
-  args.weights = p.weights.as<float>() + first_row * p.weights.stride[0];
+  args.weights = p.weights.as<float>();
   args.k_scale = p.k_scale.as<float>();
-  args.row_start = p.row_start ? p.row_start.as<int>() + first_row : nullptr;
-  args.row_end = p.row_end ? p.row_end.as<int>() + first_row : nullptr;
+  args.row_start = p.row_start.as<int>();
+  args.row_end = p.row_end.as<int>();
   args.out = p.out.data;
   args.q_row_stride = p.q.stride[0];
   args.q_head_stride = p.q.stride[1];
@@ -75,11 +74,12 @@ void score_rows(const MqaLogitsParams& p, int64_t first_row, int64_t num_rows, i
     scale_map = tensor_map(target, DType::kFloat32, const_cast<float*>(args.k_scale), {seq_len, 1},
                            {16}, {kScoreKeys, 1}, MapSwizzle::kNone);
 
-  const int64_t most_tiles = (num_rows + queries - 1) / queries * ((seq_len + kScoreKeys - 1) / kScoreKeys);
+  const int64_t most_tiles =
+      (num_rows + queries - 1) / queries * ((seq_len + kScoreKeys - 1) / kScoreKeys);
   const int64_t filling = (num_rows + 2) / 3;
   Shape shape;
-  shape.grid[0] = static_cast<uint32_t>(
-      std::clamp<int64_t>(std::max(most_tiles, filling), 1, target.num_sms));
+  shape.grid[0] =
+      static_cast<uint32_t>(std::clamp<int64_t>(std::max(most_tiles, filling), 1, target.num_sms));
   shape.block = kScoreThreads;
   shape.shared_bytes = static_cast<uint32_t>(score_shared_bytes(
       static_cast<int>(queries), static_cast<int>(heads), static_cast<int>(dim * element)));
@@ -89,7 +89,7 @@ void score_rows(const MqaLogitsParams& p, int64_t first_row, int64_t num_rows, i
 }
 
 void mqa_logits(const MqaLogitsParams& p, const Target& target) {
-  score_rows(p, 0, p.q.size[0], 0, target);
+  mqa_logits(p, 0, target);
 }
 
 }  // namespace dsa::cuda

@@ -11,6 +11,9 @@ namespace {
 
 template <class C>
 struct Ragged {
+  static constexpr bool kHoles = false;
+  struct LoadState {};
+
   const MqaLogitsArgs& a;
   const TensorMap &q_map, &k_map, &scale_map;
 
@@ -42,7 +45,7 @@ struct Ragged {
   }
 
   __device__ float weight(int block, int i, int head) const {
-    const int64_t row = block * C::kQueries + i;
+    const int64_t row = int64_t{block} * C::kQueries + i;
     return row < a.num_rows ? a.weights[row * a.weights_stride + head] : 0.0f;
   }
 
@@ -58,7 +61,7 @@ struct Ragged {
       return;
     }
     copy_rows<C>(s.q[stage], C::kN, [&](int i) -> const Element* {
-      const int64_t row = block * C::kQueries + i / C::kHeads;
+      const int64_t row = int64_t{block} * C::kQueries + i / C::kHeads;
       if (row >= a.num_rows) return nullptr;
       return static_cast<const Element*>(a.q) + row * a.q_row_stride +
              i % C::kHeads * a.q_head_stride;
@@ -67,7 +70,7 @@ struct Ragged {
     if (lane_index() == 0) mbarrier_arrive(s.q_full[stage]);
   }
 
-  __device__ void load_keys(ScoreShared<C>& s, int stage, int, int first_key) const {
+  __device__ void load_keys(ScoreShared<C>& s, int stage, int, int first_key, LoadState&) const {
     using Element = typename C::Element;
     if (!a.map_k)
       copy_rows<C>(s.k[stage], C::kKeys, [&](int i) -> const Element* {
@@ -89,9 +92,10 @@ struct Ragged {
                  i * C::kSubtileElements, first_key);
   }
 
-  __device__ void store(int block, int i, int key, RowRange keys, float logit) const {
-    const int64_t row = block * C::kQueries + i;
-    const int64_t at = row * a.out_stride + key - (a.compressed ? keys.start : 0);
+  __device__ int64_t first_of(int block, int i, RowRange keys) const {
+    return (int64_t{block} * C::kQueries + i) * a.out_stride - (a.compressed ? keys.start : 0);
+  }
+  __device__ void store(int64_t at, float logit) const {
     if (a.out_bf16)
       static_cast<bf16*>(a.out)[at] = __float2bfloat16_rn(logit);
     else
@@ -131,11 +135,11 @@ __device__ void mqa_logits(const MqaLogitsArgs& args, const TensorMap& q_map,
 }  // namespace
 }  // namespace dsa
 
-#define KERNEL(element, heads, dim)                                                           \
+#define KERNEL(element, heads, dim)                                                              \
   extern "C" __global__ void __launch_bounds__(384, 1) mqa_logits_##element##_h##heads##_d##dim( \
       const __grid_constant__ dsa::MqaLogitsArgs args, const __grid_constant__ dsa::TensorMap q, \
       const __grid_constant__ dsa::TensorMap k, const __grid_constant__ dsa::TensorMap scale) {  \
-    dsa::mqa_logits<dsa::element, heads, dim>(args, q, k, scale);                             \
+    dsa::mqa_logits<dsa::element, heads, dim>(args, q, k, scale);                                \
   }
 #define KERNELS(element, heads) KERNEL(element, heads, 64) KERNEL(element, heads, 128)
 

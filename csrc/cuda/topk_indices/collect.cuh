@@ -1,0 +1,60 @@
+// One pass over a slice: the entries from a guessed threshold up go into shared memory.
+#pragma once
+
+#include "../device/scan.cuh"
+#include "key.cuh"
+#include "slice.cuh"
+
+namespace dsa {
+
+// Entries of keys >= `low` are collected; where `strict`, those above it, and those equal to it are
+// counted.
+struct Guess {
+  uint32_t low;
+  bool strict;
+};
+
+struct CollectShared {
+  uint32_t count, ties;
+};
+
+// Writes the hits of a warp in no certain order. None of them if they don't all fit: then the
+// count shows it.
+__device__ __forceinline__ int append(CollectShared& s, uint2* candidates, int capacity, int hits) {
+  const int up_to = warp_inclusive_sum(hits);
+  int first = 0;
+  if (lane_index() == kWarp - 1 && up_to > 0) first = atomicAdd(&s.count, up_to);
+  first = __shfl_sync(0xffffffff, first, kWarp - 1);
+  const bool fits = first + __shfl_sync(0xffffffff, up_to, kWarp - 1) <= capacity;
+  return fits ? first + up_to - hits : -1;
+}
+
+template <bool strict>
+__device__ __forceinline__ void collect(CollectShared& s, uint2* candidates, int capacity,
+                                        const Slice& slice, uint32_t low) {
+  // A float comparison takes -0 for +0 and leaves NaN out, as the order of keys does.
+  const float from = value_of(max(low + strict, kMinusInfinityKey));
+  const float at = strict && low != kNanKey ? value_of(low) : __int_as_float(0x7fffffff);
+  int ties = 0;
+  slice.for_each_tile([&](const float (&x)[kTileEntries], auto index) {
+    int hits = 0;
+#pragma unroll
+    for (int j = 0; j < kTileEntries; ++j) {
+      hits += x[j] >= from;
+      if (strict) ties += x[j] == at;
+    }
+    if (!__any_sync(0xffffffff, hits)) return;
+    int place = append(s, candidates, capacity, hits);
+    if (place < 0) return;
+#pragma unroll
+    for (int j = 0; j < kTileEntries; ++j)
+      if (x[j] >= from)
+        candidates[place++] = make_uint2(__float_as_uint(x[j]), index(j / kVector) + j % kVector);
+  });
+  if (strict) {
+    ties = __reduce_add_sync(0xffffffff, ties);
+    if (lane_index() == 0 && ties > 0) atomicAdd(&s.ties, ties);
+  }
+}
+
+}  // namespace dsa
