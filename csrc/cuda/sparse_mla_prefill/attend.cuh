@@ -40,9 +40,8 @@ __device__ __forceinline__ float sum_of_quad(float x) {
 // Warpgroup `group` scores the blocks j with j % 2 = group, weighs them and hands the weights to
 // the other one through shared memory. Both multiply all weights by their half of the values. A
 // thread has rows `row` and `row` + 8 of scores [64 heads x 64 keys] and of the output.
-template <int d_qk, int group>
+template <class S, int group>
 struct Attention {
-  using S = Shared<d_qk>;
   static constexpr Half kOwn = group == 0 ? kLeft : kRight;  // of the values
 
   S& s;
@@ -213,7 +212,10 @@ struct Attention {
     float score[32], shrink[2];
     uint32_t weights[4][4];
     score_block(j, score);
-    if constexpr (has_other) add_other();
+    if constexpr (has_other)
+      add_other();
+    else if constexpr (S::kBorrows)
+      named_barrier_sync(kStaged + group, kWarpgroup);  // the other warps have scored, too
     weigh(score, weights, shrink);
     publish(weights);
     if constexpr (has_other) {

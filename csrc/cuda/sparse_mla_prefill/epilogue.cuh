@@ -11,10 +11,9 @@ struct RowResult {
   float max_logit, lse;
 };
 
-template <int d_qk>
-__device__ __forceinline__ RowResult finish_row(const Shared<d_qk>& s,
-                                                const SparseMlaPrefillArgs& a, int row, int head,
-                                                float maximum) {
+template <class S>
+__device__ __forceinline__ RowResult finish_row(const S& s, const SparseMlaPrefillArgs& a, int row,
+                                                int head, float maximum) {
   constexpr float kLog2E = 1.44269504088896f;
   const float total = s.sums[0][row] + s.sums[1][row];
   const float top = max_nan(s.tops[0][row], s.tops[1][row]);
@@ -27,8 +26,8 @@ __device__ __forceinline__ RowResult finish_row(const Shared<d_qk>& s,
 }
 
 // Rows of 256 dims, from tiles to global memory; a warp writes a row at a time.
-template <int d_qk, int group>
-__device__ __forceinline__ void copy_out(Shared<d_qk>& s, bf16* out, int64_t stride, int rows,
+template <class S, int group>
+__device__ __forceinline__ void copy_out(S& s, bf16* out, int64_t stride, int rows,
                                          bool aligned) {
   const int lane = lane_index();
   out += group * (kValueDim / 2) + 8 * lane;
@@ -47,10 +46,10 @@ __device__ __forceinline__ void copy_out(Shared<d_qk>& s, bf16* out, int64_t str
   }
 }
 
-template <int d_qk, int group>
-__device__ __forceinline__ void finish(Attention<d_qk, group>& t, const SparseMlaPrefillArgs& a,
+template <class S, int group>
+__device__ __forceinline__ void finish(Attention<S, group>& t, const SparseMlaPrefillArgs& a,
                                        int64_t query, int first_head) {
-  Shared<d_qk>& s = t.s;
+  S& s = t.s;
   const int lane = lane_index();
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
@@ -86,7 +85,7 @@ __device__ __forceinline__ void finish(Attention<d_qk, group>& t, const SparseMl
   named_barrier_sync(kStaged + group, kWarpgroup);
   bf16* out =
       static_cast<bf16*>(a.out) + query * a.out_stride[0] + first_head * a.out_stride[1];
-  copy_out<d_qk, group>(s, out, a.out_stride[1], min(kHeads, a.num_heads - first_head),
+  copy_out<S, group>(s, out, a.out_stride[1], min(kHeads, a.num_heads - first_head),
                         a.out_aligned);
 }
 

@@ -3,42 +3,12 @@
 
 #include "../device/cp_async.cuh"
 #include "../device/mla_record.cuh"
+#include "selection.cuh"
 #include "shared.cuh"
 
 namespace dsa::prefill {
 
-// The indices of a query, and which of them mean keys: those in [first, first + keys).
-struct Selection {
-  const int32_t* indices;
-  int length;
-  uint32_t first, keys;
-
-  __device__ __forceinline__ Selection(const SparseMlaPrefillArgs& a, int64_t query) {
-    indices = a.indices + query * a.indices_stride;
-    length = a.topk_length == nullptr ? a.topk : min(max(a.topk_length[query], 0), a.topk);
-    const int64_t start = a.kv_start == nullptr ? 0 : a.kv_start[query];
-    const int64_t capacity = a.kv == nullptr ? a.cache.capacity : a.num_kv;
-    const int64_t begin = start < 0 ? -start : 0;
-    const int64_t end = min(capacity - start, int64_t{INT32_MAX} + 1);
-    first = static_cast<uint32_t>(begin);
-    keys = begin < end ? static_cast<uint32_t>(end - begin) : 0;
-    if (keys == 0) length = 0;
-  }
-
-  __device__ __forceinline__ int blocks() const {
-    return DSA_FAULT == 305 ? length / kBlock : ceil_div(length, kBlock);
-  }
-
-  // Entry `at`, or one that means no key where the row has ended.
-  __device__ __forceinline__ uint32_t entry(int at) const {
-    return at < length ? static_cast<uint32_t>(__ldg(indices + at)) : ~0u;
-  }
-
-  __device__ __forceinline__ bool valid(uint32_t index) const { return index - first < keys; }
-};
-
 // Where rows of keys begin: contiguous ones, or those of a paged cache.
-template <int d_qk>
 struct ContiguousRows {
   const uint8_t* base;  // of index 0
   int64_t stride;
@@ -66,17 +36,13 @@ struct PagedRows {
 
 // A thread's part of a block: of 4 successive rows, one 16-byte chunk of each tile, so that 8 lanes
 // copy 128 bytes of a key.
-template <int d_qk, template <int> class Rows, bool aligned>
+template <class S, class Rows, bool aligned>
 struct Gather {
-  using S = Shared<d_qk>;
-  static constexpr int kRegisters = 64, kMathRegisters = 224;
   static constexpr int kRows = 4;
-  // Copies arrive for themselves alone, so what warps store by threads has an arrival of its own.
-  static constexpr int kValidArrivals = 4;
 
   S& s;
   const Selection& selection;
-  const Rows<d_qk> rows;
+  const Rows rows;
   const int first_row, chunk;
   uint32_t entries[kRows];
   const uint8_t* from[kRows];
@@ -88,9 +54,7 @@ struct Gather {
         selection(selection),
         rows(a, query),
         first_row(warp_index() % 4 * 16 + lane_index() / 8 * kRows),
-        chunk(lane_index() % 8) {
-    fetch_entries(0);
-  }
+        chunk(lane_index() % 8) {}
 
   __device__ __forceinline__ void fetch_entries(int j) {
 #pragma unroll
@@ -112,16 +76,18 @@ struct Gather {
     for (int r = 0; r < kRows; ++r) bits |= uint32_t{valid[r]} << r;
     bits <<= lane_index() / 8 * kRows;
     bits = __reduce_or_sync(~0u, bits);
-    if (lane_index() == 0) {
+    if (lane_index() == 0)
       reinterpret_cast<uint16_t*>(s.valid[buffer])[first_row / 16] = static_cast<uint16_t>(bits);
-    }
   }
 
   template <Half half>
   __device__ __forceinline__ void copy(int buffer) {
+    // Copies arrive for themselves alone. This is for what the warp stored, and for what was read of
+    // the buffer before.
+    if (lane_index() == 0) mbarrier_arrive(s.full[buffer][half]);
 #pragma unroll
     for (int r = 0; r < kRows; ++r)
-#pragma unroll
+#pragma unroll(aligned ? S::kTiles : 1)
       for (int t = S::begin_of(half); t < S::end_of(half); ++t) {
         bf16* to = chunk_of(s.keys[buffer][t], first_row + r, chunk);
         if constexpr (aligned)
@@ -145,13 +111,13 @@ struct Gather {
     fetch_entries(j + 1);
     mbarrier_wait(s.empty[buffer][kFirst], parity);
     store_valid(buffer);
-    if (lane_index() == 0) mbarrier_arrive(s.full[buffer][kFirst]);
     copy<kFirst>(buffer);
     mbarrier_wait(s.empty[buffer][kSecond], parity);
     copy<kSecond>(buffer);
   }
 
   __device__ __forceinline__ void run(int blocks) {
+    fetch_entries(0);
     for (int j = 0; j < blocks; j += 2) {
       step<0>(j);
       if (j + 1 < blocks) step<1>(j + 1);

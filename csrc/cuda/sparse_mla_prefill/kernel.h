@@ -9,12 +9,12 @@ constexpr int kPrefillHeads = 64;  // of a CTA
 constexpr int kPrefillBlock = 64;  // keys of a step
 constexpr int kPrefillThreads = 384;
 
-// Tiles of 64 rows of 128 bytes, of q, of two blocks of keys, and one of weights; then three values
-// for each of two warpgroups' heads, validity and barriers.
-constexpr uint32_t prefill_shared_bytes(int d_qk) {
-  return (3 * (d_qk / 64) + 1) * 8192 + 3 * 2 * kPrefillHeads * sizeof(float) + 2 * 8 +
-         8 * sizeof(uint64_t);
-}
+// Tiles of 64 rows of 128 bytes, at most: of q, of two blocks of keys, and of weights; then three
+// values for each of two warpgroups' heads, validity and barriers.
+constexpr int kPrefillTiles = 28;
+constexpr uint32_t kPrefillSharedBytes = kPrefillTiles * 8192 +
+                                         3 * 2 * kPrefillHeads * sizeof(float) + 2 * 8 +
+                                         8 * sizeof(uint64_t);
 
 struct SparseMlaPrefillArgs {
   const void* q;  // bf16 [num_queries, num_heads, d_qk]
@@ -38,6 +38,7 @@ struct SparseMlaPrefillArgs {
   float natural[2];    // their sum: sm_scale / scale_log2, which is about ln 2
   bool negate_q;       // sm_scale < 0
   bool q_aligned;      // rows of q begin at multiples of 16 bytes
+  bool keys_aligned;   // so do those of kv, or pages
   bool out_aligned;    // so do rows of out
   int32_t num_heads;
   int32_t head_groups;  // of 64 heads

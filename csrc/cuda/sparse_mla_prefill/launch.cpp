@@ -18,19 +18,10 @@ bool rows_aligned(const View<N>& v) {
 }
 
 std::string kernel_name(const SparseMlaPrefillParams& p) {
-  const std::string dims = std::to_string(p.q.size[2]);
-  std::string name = "sparse_mla_prefill_";
-  if (p.kv) {
-    name += "kv_" + dims;
-  } else {
-    switch (p.format) {
-      case CacheFormat::kV32: name += "v32"; break;
-      case CacheFormat::kV4: name += "v4"; break;
-      case CacheFormat::kBFloat16: name += "bf16_" + dims; break;
-    }
-  }
-  const bool aligned = p.kv ? rows_aligned(p.kv) : pages_aligned(p.cache, 16);
-  return aligned ? name : name + "_unaligned";
+  const std::string name = "sparse_mla_prefill_";
+  if (!p.kv && p.format == CacheFormat::kV32) return name + "v32";
+  if (!p.kv && p.format == CacheFormat::kV4) return name + "v4";
+  return name + "bf16_" + std::to_string(p.q.size[2]);
 }
 
 void set_scale(SparseMlaPrefillArgs& args, float sm_scale) {
@@ -79,6 +70,7 @@ void sparse_mla_prefill(const SparseMlaPrefillParams& p, const Target& target) {
   args.lse_stride = p.lse.stride[0];
   set_scale(args, p.sm_scale);
   args.q_aligned = rows_aligned(p.q);
+  args.keys_aligned = p.kv ? rows_aligned(p.kv) : pages_aligned(p.cache, 16);
   args.out_aligned = rows_aligned(p.out);
   args.num_heads = static_cast<int32_t>(num_heads);
   args.head_groups = static_cast<int32_t>(head_groups);
@@ -87,7 +79,7 @@ void sparse_mla_prefill(const SparseMlaPrefillParams& p, const Target& target) {
   Shape shape;
   shape.grid[0] = static_cast<uint32_t>(num_queries * head_groups);
   shape.block = kPrefillThreads;
-  shape.shared_bytes = prefill_shared_bytes(static_cast<int>(p.q.size[2]));
+  shape.shared_bytes = kPrefillSharedBytes;
   launch(target, "sparse_mla_prefill.sm90", kernel_name(p).c_str(), shape, args);
 }
 

@@ -19,13 +19,15 @@ enum NamedBarrier { kWeights = 1 /* of even blocks; of odd ones */, kMath = 3, k
 
 using Tile = bf16[kBlock][kTileDims];
 
-template <int d_qk>
+// The last tiles of q, `held` of them, move on to registers.
+template <int d_qk, int held>
 struct Shared {
-  static constexpr int kTiles = d_qk / kTileDims;
-  // The last tiles of q, kHeld of them, move on to registers. In place of them, and behind, come
-  // the weights [heads][keys] of an even and of an odd block; in the end the output, in 8 tiles.
-  static constexpr int kHeld = 1, kStayingTiles = kTiles - kHeld;
-  Tile q[kStayingTiles + 2];
+  static constexpr int kTiles = d_qk / kTileDims, kHeld = held, kStayingTiles = kTiles - held;
+  // Without room for both tiles of weights, those of an even block take the place of its RoPE dims,
+  // once it has been scored.
+  static constexpr bool kBorrows = kStayingTiles + 2 * kTiles + 2 > kPrefillTiles;
+  // Behind q: weights [heads][keys] of an odd block, of an even one. In the end 8 tiles of output.
+  Tile q[kStayingTiles + (kBorrows ? 1 : 2)];
   Tile keys[2][kTiles];     // block j is in keys[j % 2]
   float maxima[2][kHeads];  // that weights are relative to, times log2 e; of block j in [j % 2]
   float sums[2][kHeads];    // of the weights that each warpgroup has made
@@ -36,10 +38,10 @@ struct Shared {
   static constexpr int begin_of(Half half) { return half == kLeft ? 0 : kHalfTiles; }
   static constexpr int end_of(Half half) { return half == kLeft ? kHalfTiles : kTiles; }
 
-  __device__ Tile& weights(int group) { return q[kStayingTiles + group]; }
+  __device__ Tile& weights(int group) {
+    return kBorrows && group == 0 ? keys[0][kTiles - 1] : q[kStayingTiles + 1 - group];
+  }
 };
-static_assert(sizeof(Shared<576>) == prefill_shared_bytes(576));
-static_assert(sizeof(Shared<512>) == prefill_shared_bytes(512));
 
 // 16 bytes of a row.
 __device__ __forceinline__ bf16* chunk_of(Tile& tile, int row, int chunk) {
