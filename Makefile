@@ -18,7 +18,7 @@ CUDA_FILES := $(shell find csrc/cuda -name '*.cu' -o -name '*.cuh')
 PTX_FILES := $(shell find ptx_emulator -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 export MAX_JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 
-.PHONY: help demo test ptx cuda test-full test-levels test-asan test-aarch64 test-ptx bench bench-check bench-peers fuzz lint format build wheel clean distclean
+.PHONY: help demo test ptx cuda sass-check test-full test-levels test-asan test-aarch64 test-ptx bench bench-check bench-peers fuzz lint format build wheel clean distclean
 .DELETE_ON_ERROR:
 
 help:
@@ -33,6 +33,7 @@ help:
 	@echo "make fuzz       random and hostile inputs, backend against backend"
 	@echo "make lint       ruff and clang-format, as CI runs them (format: fix in place)"
 	@echo "make cuda       the CUDA kernels for GPUs (ptx: for the emulator; test makes it itself)"
+	@echo "make sass-check  their machine code against csrc/cuda/sass.json"
 	@echo "make build      .venv, dependencies, extension (wheel: a wheel in dist/)"
 	@echo "make clean      remove what was built (distclean: .venv too)"
 
@@ -48,6 +49,10 @@ ptx: $(VENV)/.dependencies
 
 cuda: $(VENV)/.dependencies
 	@DSA_CUDA=1 $(BIN)/python csrc/cuda/build.py
+
+# nvdisasm's front end comes with Triton where no CUDA toolkit has it.
+sass-check: cuda $(VENV)/.ptx
+	$(BIN)/python csrc/cuda/sass_check.py $(ARGS)
 
 test-full: test-levels cuda
 	$(BIN)/python -m pytest -m slow $(ARGS)

@@ -200,6 +200,7 @@ struct SparseMlaDecodeParams {
   View<2> extra_topk_length;  // int32 [batch, next_n] or absent
   CacheFormat format;         // of both caches
   float sm_scale;
+  bool batch_invariant;  // the CPU always is
   View<4> out;  // q's dtype [batch, next_n, num_heads, 512]
   View<3> lse;  // float32 [batch, next_n, num_heads]
 };

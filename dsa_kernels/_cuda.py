@@ -12,6 +12,11 @@ import os
 from pathlib import Path
 
 MODES = ("eager", "random", "late")
+# Ops that are launches of other ops' kernels.
+KERNELS_OF = {
+    "indexer_topk": ("mqa_logits", "topk_indices"),
+    "paged_indexer_topk": ("paged_mqa_logits", "topk_indices"),
+}
 
 
 class EmulatorOptions(ctypes.Structure):
@@ -32,8 +37,9 @@ def code_directory() -> Path:
 
 def emulation_problem(op: str) -> str | None:
     """Why `op` cannot run in the emulator here, or None. Looks for files only, builds nothing."""
-    if not any(code_directory().glob(f"{op}.*.ptx")):
-        return f"there is no PTX of it in {code_directory()} (run `make ptx`)"
+    for kernels in KERNELS_OF.get(op, (op,)):
+        if not any(code_directory().glob(f"{kernels}.*.ptx")):
+            return f"there is no PTX of {kernels} in {code_directory()} (run `make ptx`)"
     if importlib.util.find_spec("ptx_emulator") is None:
         return "ptx_emulator is not importable: it is in the repository, not in the wheel"
     return None

@@ -102,6 +102,48 @@ def test_hostile_tables(backend, bounds, starts, head_dim, page_size):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("falling", [False, True])
+@pytest.mark.parametrize("head_dim", [64, 128])
+def test_many_requests(backend, falling, head_dim):
+    """More requests than a kernel looks at together, in order and overlapping in any order."""
+    generator = torch.Generator().manual_seed(5)
+    cache = random_cache(9, 16, head_dim)
+    table = torch.randint(-1, 10, (77, 4), generator=generator).tolist()
+    bounds = torch.randint(-9, 160, (78,), generator=generator)
+    bounds = (bounds if falling else bounds.sort().values).tolist()
+    outputs = {
+        "k_out": torch.full((150, head_dim), 0xA5, dtype=torch.uint8).view(FP8),
+        "scale_out": torch.full((600,), 0xA5, dtype=torch.uint8).view(torch.float32),
+    }
+    got = OP(cache, int32(table), int32(bounds), **outputs, backend=backend)
+    check(got, walk(cache, table, bounds, None, 150, b"\xa5"))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_positions_beyond_int32(backend):
+    """A table that reaches past 2^31 positions, and a request that begins just before them."""
+    page_size, num_tokens = 4096, 9
+    start = INT_MAX - 4
+    table = torch.full((1, start // page_size + 2), -1, dtype=torch.int32)
+    table[0, -2:] = int32([1, 0])
+    cache = random_cache(2, page_size, 64)
+    codes, scales = OP(
+        cache,
+        table,
+        int32([0, num_tokens]),
+        seq_start=int32([start]),
+        num_tokens=num_tokens,
+        backend=backend,
+    )
+    for row in range(num_tokens):
+        page, token = (1, page_size - 5 + row) if row < 5 else (0, row - 5)
+        flat = cache[page].reshape(-1)
+        assert_bitwise_equal(codes[row].view(torch.uint8), flat[64 * token : 64 * token + 64])
+        scale = flat[64 * page_size + 4 * token :][:4]
+        assert_bitwise_equal(scales[row : row + 1].view(torch.uint8), scale)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("padding", [0, 12, 7])
 def test_padded_pages_and_a_strided_table(backend, padding):
     page_size, head_dim, num_tokens = 3, 64, 15

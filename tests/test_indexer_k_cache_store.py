@@ -137,6 +137,23 @@ def test_random_float32_patterns_encode_as_torch_casts(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("scale_format", ["ue8m0", "float32"])
+def test_float32_next_to_every_code_and_tie(backend, scale_format):
+    """Each e4m3 value and each midpoint of two, and the floats next to them; the scale is 1."""
+    values = oracle.FP8[:127].float()
+    ties = (values[1:] + values[:-1]) / 2
+    exact = torch.cat([values, ties])
+    near = torch.cat([exact.nextafter(torch.tensor(end)) for end in (math.inf, -math.inf)])
+    x = torch.cat([exact, near, -exact, -near])
+    x = x[x.abs() <= 448]
+    x = torch.cat([x, x.new_zeros(-x.numel() % 127)]).view(-1, 127)
+    rows = torch.cat([x, torch.full((x.shape[0], 1), 448.0)], dim=1)
+    codes, scales = store_rows(rows, backend, scale_format=scale_format)
+    assert scales.eq(1).all()
+    assert_bitwise_equal(codes, expected_codes(rows))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(
     ("amax", "scale"),
     [

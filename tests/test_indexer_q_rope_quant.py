@@ -92,6 +92,18 @@ def test_raw_quantiser_is_exact(backend, scale_format, head_dim):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("num_heads", [16, 17, 40, 64])
+@pytest.mark.parametrize("rope_dim", [64, 10])
+def test_many_heads(backend, num_heads, rope_dim):
+    """More heads than a kernel does at a time, and not a multiple of them."""
+    args = inputs(3, num_heads, 128, torch.bfloat16, rope_dim=rope_dim)
+    call = functools.partial(OP, **args, rope_layout="neox", hadamard=True, weights_scale=0.1)
+    got, expected = call(backend=backend), call(backend="reference")
+    assert_bitwise_equal(got[0].view(torch.uint8), expected[0].view(torch.uint8), "q_out")
+    assert_bitwise_equal(got[1], expected[1], "weights_out")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
 def test_invalid_positions_are_nan_and_never_read(backend, dtype):
     args = inputs(7, 3, 128, torch.bfloat16)

@@ -126,6 +126,19 @@ def test_random_and_bitwise_equal_to_the_reference(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("topk", [2048, 4092, 1023])
+def test_wide_rows(backend, topk):
+    """As selections are, aligned and not, of more indices than a kernel does at a time."""
+    indices, table, request, page_size = random_case(rows=3, topk=topk, page_size=64)
+    got = dsa_kernels.indices_to_slots(
+        indices, table, page_size=page_size, row_request=request, backend=backend
+    )
+    expected = oracle(indices.tolist(), table.tolist(), request.tolist(), page_size)
+    assert got[0].tolist() == expected
+    assert got[1].tolist() == [sum(s >= 0 for s in row) for row in expected]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_guard_bands_and_strides(backend):
     indices, table, request, page_size = random_case(rows=6, topk=11)
     clean = dsa_kernels.indices_to_slots(

@@ -121,6 +121,18 @@ def test_an_empty_part_contributes_nothing(backend, junk, empty):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_empty_parts_among_many_leave_no_trace(backend, dtype):
+    outs, lses = random_parts(75, 2, 2, 64, dtype)
+    empty = torch.rand(75, generator=torch.Generator().manual_seed(3)) < 0.6
+    outs[empty], lses[empty] = NAN, -INF
+    call = functools.partial(dsa_kernels.merge_attention_states, backend=backend)
+    for got, alone in zip(call(outs, lses), call(outs[~empty], lses[~empty]), strict=True):
+        assert_bitwise_equal(got, alone)
+    check(outs[~empty], lses[~empty], backend)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_one_part_comes_back_unchanged(backend):
     outs, lses = random_parts(1, 4, 3, 40)
     out, lse = dsa_kernels.merge_attention_states(outs, lses, backend=backend)

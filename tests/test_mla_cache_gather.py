@@ -312,6 +312,18 @@ def large_case():
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("falling", [False, True])
+def test_many_requests(backend, falling):
+    """More requests than a kernel looks at together, in order and overlapping in any order."""
+    generator = torch.Generator().manual_seed(5)
+    cache = random_cache("v4", 9, 3)
+    table = torch.randint(-1, 10, (77, 4), generator=generator).tolist()
+    bounds = torch.randint(-9, 60, (78,), generator=generator)
+    bounds = bounds if falling else bounds.sort().values
+    check(cache, table, bounds.tolist(), None, "v4", 50, backend)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_many_rows(backend):
     cache, table, bounds, starts = large_case()
     check(cache, table.tolist(), bounds.tolist(), starts.tolist(), "v4", 180, backend)

@@ -8,6 +8,7 @@ import math
 import gold
 import pytest
 import torch
+from dtypes import refuses, widest
 from refusals import errors_test
 
 import dsa_kernels
@@ -21,11 +22,6 @@ from dsa_kernels.testing import (
 
 BACKENDS = dsa_kernels.backends("mqa_logits")
 DTYPES = (torch.float8_e4m3fn, torch.bfloat16, torch.float32)
-
-
-def widest(backend):
-    """The widest type that the backend takes."""
-    return torch.bfloat16 if backend == "emulated" else torch.float32
 
 
 def make(rows, heads, dim, keys, dtype, seed=0):
@@ -50,7 +46,7 @@ def ranges(rows, keys):
 @pytest.mark.parametrize("heads", [8, 16, 32, 64])
 @pytest.mark.parametrize("dim", [64, 128])
 def test_formula(backend, dtype, heads, dim):
-    if backend == "emulated" and dtype == torch.float32:
+    if refuses(backend, dtype):
         pytest.skip("refused: test_cuda_refuses_float32")
     q, k, weights, k_scale = make(11, heads, dim, 333, dtype)
     want = gold.logits(q, k, weights, k_scale)

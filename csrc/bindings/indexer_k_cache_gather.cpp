@@ -1,4 +1,5 @@
 #include "../cpu/ops.h"
+#include "../cuda/ops.h"
 #include "common.h"
 
 namespace dsa {
@@ -17,11 +18,16 @@ void indexer_k_cache_gather(const Tensor& cache, const Tensor& block_table,
   const int64_t num_tokens = p.k_out.size[0], head_dim = p.k_out.size[1];
   p.scale_out = op.output<1>("scale_out", scale_out, {{DType::kFloat32}, {num_tokens}});
   p.cache = op.view<3>("cache", cache, {{DType::kUInt8}, {-1, -1, head_dim + 4}, 1});
-  op.run(p, cpu::indexer_k_cache_gather);
+  op.run(p, cpu::indexer_k_cache_gather, cuda::indexer_k_cache_gather);
 }
 
 STABLE_TORCH_LIBRARY_IMPL(dsa_kernels, CPU, m) {
   m.impl("indexer_k_cache_gather", TORCH_BOX(&indexer_k_cache_gather<Backend::kCpu>));
+  m.impl("indexer_k_cache_gather.emulated", TORCH_BOX(&indexer_k_cache_gather<Backend::kEmulated>));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(dsa_kernels, CUDA, m) {
+  m.impl("indexer_k_cache_gather", TORCH_BOX(&indexer_k_cache_gather<Backend::kCuda>));
 }
 
 }  // namespace dsa

@@ -1,4 +1,5 @@
 #include "../cpu/ops.h"
+#include "../cuda/ops.h"
 #include "indexer_input.h"
 
 namespace dsa {
@@ -24,11 +25,16 @@ void indexer_k_cache_store(const Tensor& k, const Tensor& slots,
   p.input = indexer_input(op, num_tokens, head_dim, positions, cos_sin, rope_layout, hadamard,
                           scale_format);
   p.cache = op.update<3>("cache", cache, {{DType::kUInt8}, {-1, -1, head_dim + 4}, 1});
-  op.run(p, cpu::indexer_k_cache_store);
+  op.run(p, cpu::indexer_k_cache_store, cuda::indexer_k_cache_store);
 }
 
 STABLE_TORCH_LIBRARY_IMPL(dsa_kernels, CPU, m) {
   m.impl("indexer_k_cache_store", TORCH_BOX(&indexer_k_cache_store<Backend::kCpu>));
+  m.impl("indexer_k_cache_store.emulated", TORCH_BOX(&indexer_k_cache_store<Backend::kEmulated>));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(dsa_kernels, CUDA, m) {
+  m.impl("indexer_k_cache_store", TORCH_BOX(&indexer_k_cache_store<Backend::kCuda>));
 }
 
 }  // namespace dsa

@@ -1,4 +1,5 @@
 #include "../cpu/ops.h"
+#include "../cuda/ops.h"
 #include "indexer_input.h"
 
 namespace dsa {
@@ -21,11 +22,16 @@ void indexer_q_rope_quant(const Tensor& q, const Tensor& weights,
   p.q_out = op.output<3>("q_out", q_out, {{DType::kFloat8E4M3}, {num_tokens, num_heads, head_dim}});
   p.weights_out =
       op.output<2>("weights_out", weights_out, {{DType::kFloat32}, {num_tokens, num_heads}});
-  op.run(p, cpu::indexer_q_rope_quant);
+  op.run(p, cpu::indexer_q_rope_quant, cuda::indexer_q_rope_quant);
 }
 
 STABLE_TORCH_LIBRARY_IMPL(dsa_kernels, CPU, m) {
   m.impl("indexer_q_rope_quant", TORCH_BOX(&indexer_q_rope_quant<Backend::kCpu>));
+  m.impl("indexer_q_rope_quant.emulated", TORCH_BOX(&indexer_q_rope_quant<Backend::kEmulated>));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(dsa_kernels, CUDA, m) {
+  m.impl("indexer_q_rope_quant", TORCH_BOX(&indexer_q_rope_quant<Backend::kCuda>));
 }
 
 }  // namespace dsa

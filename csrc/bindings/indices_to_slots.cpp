@@ -1,4 +1,5 @@
 #include "../cpu/ops.h"
+#include "../cuda/ops.h"
 #include "common.h"
 
 namespace dsa {
@@ -22,11 +23,16 @@ void indices_to_slots(const Tensor& indices, const Tensor& block_table,
   p.page_size = page_size;
   p.slots = op.output<2>("slots", slots, {{DType::kInt32}, {num_rows, topk}});
   p.counts = op.output<1>("counts", counts, {{DType::kInt32}, {num_rows}});
-  op.run(p, cpu::indices_to_slots);
+  op.run(p, cpu::indices_to_slots, cuda::indices_to_slots);
 }
 
 STABLE_TORCH_LIBRARY_IMPL(dsa_kernels, CPU, m) {
   m.impl("indices_to_slots", TORCH_BOX(&indices_to_slots<Backend::kCpu>));
+  m.impl("indices_to_slots.emulated", TORCH_BOX(&indices_to_slots<Backend::kEmulated>));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(dsa_kernels, CUDA, m) {
+  m.impl("indices_to_slots", TORCH_BOX(&indices_to_slots<Backend::kCuda>));
 }
 
 }  // namespace dsa

@@ -1,4 +1,5 @@
 #include "../cpu/ops.h"
+#include "../cuda/ops.h"
 #include "common.h"
 
 namespace dsa {
@@ -16,11 +17,16 @@ void merge_attention_states(const Tensor& outs, const Tensor& lses,
   p.out =
       op.output<3>("out", out, {{DType::kBFloat16, DType::kFloat32}, {num_rows, num_heads, d_v}});
   p.lse = op.output<2>("lse", lse, {{DType::kFloat32}, {num_rows, num_heads}});
-  op.run(p, cpu::merge_attention_states);
+  op.run(p, cpu::merge_attention_states, cuda::merge_attention_states);
 }
 
 STABLE_TORCH_LIBRARY_IMPL(dsa_kernels, CPU, m) {
   m.impl("merge_attention_states", TORCH_BOX(&merge_attention_states<Backend::kCpu>));
+  m.impl("merge_attention_states.emulated", TORCH_BOX(&merge_attention_states<Backend::kEmulated>));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(dsa_kernels, CUDA, m) {
+  m.impl("merge_attention_states", TORCH_BOX(&merge_attention_states<Backend::kCuda>));
 }
 
 }  // namespace dsa

@@ -1,6 +1,7 @@
 #include <string>
 
 #include "../cpu/ops.h"
+#include "../cuda/ops.h"
 #include "mla_cache.h"
 
 namespace dsa {
@@ -17,11 +18,16 @@ void mla_cache_gather(const Tensor& cache, const Tensor& block_table, const Tens
   p.seq_start = op.view<1>("seq_start", seq_start, {{DType::kInt32}, {batch}});
   p.out = op.output<2>("out", out, {{DType::kBFloat16, DType::kFloat32}, {-1, -1}});
   p.cache = mla_cache_view(op, "cache", cache, cache_format, p.out.size[1], &p.format);
-  op.run(p, cpu::mla_cache_gather);
+  op.run(p, cpu::mla_cache_gather, cuda::mla_cache_gather);
 }
 
 STABLE_TORCH_LIBRARY_IMPL(dsa_kernels, CPU, m) {
   m.impl("mla_cache_gather", TORCH_BOX(&mla_cache_gather<Backend::kCpu>));
+  m.impl("mla_cache_gather.emulated", TORCH_BOX(&mla_cache_gather<Backend::kEmulated>));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(dsa_kernels, CUDA, m) {
+  m.impl("mla_cache_gather", TORCH_BOX(&mla_cache_gather<Backend::kCuda>));
 }
 
 }  // namespace dsa

@@ -1,6 +1,7 @@
 #include <string>
 
 #include "../cpu/ops.h"
+#include "../cuda/ops.h"
 #include "mla_cache.h"
 
 namespace dsa {
@@ -20,11 +21,16 @@ void mla_cache_store(const Tensor& kv_c, const Tensor& k_pe, const Tensor& slots
   p.ue8m0 = scale_format == "ue8m0";
   STD_TORCH_CHECK(p.ue8m0 || (scale_format == "float32" && p.format == CacheFormat::kV32), op,
                   ": scale_format must be ue8m0, or float32 for a v32 cache.");
-  op.run(p, cpu::mla_cache_store);
+  op.run(p, cpu::mla_cache_store, cuda::mla_cache_store);
 }
 
 STABLE_TORCH_LIBRARY_IMPL(dsa_kernels, CPU, m) {
   m.impl("mla_cache_store", TORCH_BOX(&mla_cache_store<Backend::kCpu>));
+  m.impl("mla_cache_store.emulated", TORCH_BOX(&mla_cache_store<Backend::kEmulated>));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(dsa_kernels, CUDA, m) {
+  m.impl("mla_cache_store", TORCH_BOX(&mla_cache_store<Backend::kCuda>));
 }
 
 }  // namespace dsa

@@ -1,4 +1,5 @@
 #include "../cpu/ops.h"
+#include "../cuda/ops.h"
 #include "paged_mqa_logits.h"
 
 namespace dsa {
@@ -16,11 +17,16 @@ void paged_indexer_topk(const Tensor& q, const Tensor& cache, const Tensor& weig
   p.max_seq_len = max_seq_len;
   p.workspace = logits_workspace(op, workspace, p.score.q.size[1] * max_seq_len);
   p.out = op.output<2>("out", out, {{DType::kInt32}, {p.score.weights.size[0], topk}});
-  op.run(p, cpu::paged_indexer_topk);
+  op.run(p, cpu::paged_indexer_topk, cuda::paged_indexer_topk);
 }
 
 STABLE_TORCH_LIBRARY_IMPL(dsa_kernels, CPU, m) {
   m.impl("paged_indexer_topk", TORCH_BOX(&paged_indexer_topk<Backend::kCpu>));
+  m.impl("paged_indexer_topk.emulated", TORCH_BOX(&paged_indexer_topk<Backend::kEmulated>));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(dsa_kernels, CUDA, m) {
+  m.impl("paged_indexer_topk", TORCH_BOX(&paged_indexer_topk<Backend::kCuda>));
 }
 
 }  // namespace dsa

@@ -1,4 +1,5 @@
 #include "../cpu/ops.h"
+#include "../cuda/ops.h"
 #include "mla_cache.h"
 
 namespace dsa {
@@ -10,8 +11,8 @@ void sparse_mla_decode(const Tensor& q, const Tensor& cache, const Tensor& indic
                        const std::optional<Tensor>& extra_cache,
                        const std::optional<Tensor>& extra_indices,
                        const std::optional<Tensor>& extra_topk_length, double sm_scale,
-                       const std::string& cache_format, bool /*batch_invariant: always*/,
-                       Tensor out, Tensor lse) {
+                       const std::string& cache_format, bool batch_invariant, Tensor out,
+                       Tensor lse) {
   Call op("sparse_mla_decode", backend);
   SparseMlaDecodeParams p;
   p.q = op.view<4>("q", q, {{DType::kBFloat16, DType::kFloat32}, {-1, -1, -1, -1}});
@@ -31,13 +32,19 @@ void sparse_mla_decode(const Tensor& q, const Tensor& cache, const Tensor& indic
         op.view<2>("extra_topk_length", extra_topk_length, {{DType::kInt32}, {batch, next_n}});
   }
   p.sm_scale = static_cast<float>(sm_scale);
+  p.batch_invariant = batch_invariant;
   p.out = op.output<4>("out", out, {{p.q.dtype}, {batch, next_n, num_heads, kValueDim}});
   p.lse = op.output<3>("lse", lse, {{DType::kFloat32}, {batch, next_n, num_heads}});
-  op.run(p, cpu::sparse_mla_decode);
+  op.run(p, cpu::sparse_mla_decode, cuda::sparse_mla_decode);
 }
 
 STABLE_TORCH_LIBRARY_IMPL(dsa_kernels, CPU, m) {
   m.impl("sparse_mla_decode", TORCH_BOX(&sparse_mla_decode<Backend::kCpu>));
+  m.impl("sparse_mla_decode.emulated", TORCH_BOX(&sparse_mla_decode<Backend::kEmulated>));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(dsa_kernels, CUDA, m) {
+  m.impl("sparse_mla_decode", TORCH_BOX(&sparse_mla_decode<Backend::kCuda>));
 }
 
 }  // namespace dsa

@@ -31,7 +31,7 @@ TensorMap tensor_map(const Target& target, DType dtype, void* base,
   uint64_t sizes[5], strides[5];
   std::copy(dims.begin(), dims.end(), sizes);
   std::copy(stride_bytes.begin(), stride_bytes.end(), strides);
-  // Not the object that is returned: gcc 12 does not align that one's place to 64 bytes.
+  // Not the object that is returned: gcc 12 does not align that one's place.
   TensorMap encoded;
   check(target,
         target.driver.cuTensorMapEncodeTiled(

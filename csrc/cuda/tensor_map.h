@@ -8,7 +8,7 @@
 
 namespace dsa::cuda {
 
-struct alignas(64) TensorMap {  // CUtensorMap; device/tma.cuh has the same
+struct alignas(128) TensorMap {  // CUtensorMap; device/tma.cuh has the same
   uint64_t opaque[16];
 };
 

@@ -1,7 +1,9 @@
 // Each access is judged by the earlier ones to the same bytes, and remembered.
 #include <algorithm>
 #include <bit>
+#include <span>
 
+#include "cell_groups.h"
 #include "error.h"
 #include "races.h"
 
@@ -46,8 +48,6 @@ bool Races::lane_by_lane(const WarpClock& c, const Entry& earlier, const Entry& 
     return true;
   for (uint32_t left = earlier.bytes & later.bytes; left; left &= left - 1) {
     const Mask before = earlier.lanes_of(left & -left), after = later.lanes_of(left & -left);
-    // Which lane it was is not known: it may have been the same.
-    if (static_cast<Sharing>(earlier.sharing) == Sharing::some && (after & ~before) == 0) continue;
     bool known = true;
     for_each_lane(after, [&](int l) {
       const Mask others = before & ~(Mask{1} << l);
@@ -119,6 +119,8 @@ bool Races::needs_proxy_fence(const Judge& judge, const Entry& earlier) const {
                                                  uint64_t address, Entry& earlier, Entry& later) {
   const uint32_t both = earlier.bytes & later.bytes;
   if (!both) return;
+  if (judge.clock && earlier.agent == later.agent && earlier.time == later.time)
+    return unite(earlier, later);
   if (!earlier.write && !later.write) {
     if ((earlier.bytes & ~later.bytes) == 0 && later.strength <= earlier.strength)
       replace_read(judge, earlier, later);
@@ -131,35 +133,31 @@ bool Races::needs_proxy_fence(const Judge& judge, const Entry& earlier) const {
     if (both == earlier.bytes)
       earlier.bytes = 0;
     else
-      earlier.drop(both);
+      earlier.drop(both, rest_);
   } else if (!both_strong(earlier, later)) {
     report(block, address, earlier, later, false);
-    earlier.drop(both);
+    earlier.drop(both, rest_);
   } else if (judge.is_atomic && earlier.write) {
     // An atomic operation observes the write: what is ordered behind the one is behind the other.
-    earlier.drop(both);
+    earlier.drop(both, rest_);
   }
 }
 
+// Lanes of one instruction are not held against each other, and none takes another's place.
+void Races::unite(Entry& earlier, Entry& later) {
+  const auto each = static_cast<uint64_t>(Sharing::each);
+  if (earlier.bytes != later.bytes || earlier.sharing != each || later.sharing != each) return;
+  later.lanes |= earlier.lanes;
+  earlier.bytes = 0;
+}
+
 // A later read of at least these bytes, no stronger, takes the place of one that is ordered before
-// it, and of one of the same lanes: who has waited for it has waited for the earlier one. Reads of
-// the same bytes by lanes of a warp that nothing has ordered become one: who knows of the later
-// one's time knows it for the lanes of both.
-inline void Races::replace_read(const Judge& judge, Entry& earlier, Entry& later) const {
-  if (earlier.agent == later.agent && static_cast<Sharing>(later.sharing) == Sharing::each) {
-    if ((earlier.lanes & ~later.lanes) == 0) {
-      earlier.bytes = 0;
-      return;
-    }
-    if (judge.clock && earlier.bytes == later.bytes &&
-        static_cast<Sharing>(earlier.sharing) == Sharing::each) {
-      if (!judge.clock->common.covers(earlier.agent, earlier.time, earlier.lanes))
-        later.lanes |= earlier.lanes;
-      earlier.bytes = 0;
-      return;
-    }
-  }
-  if (ordered(judge, earlier, later)) earlier.bytes = 0;
+// it, and of one of the same lanes: who has waited for it has waited for the earlier one.
+inline void Races::replace_read(const Judge& judge, Entry& earlier, const Entry& later) const {
+  const bool same_lanes = earlier.agent == later.agent &&
+                          static_cast<Sharing>(later.sharing) == Sharing::each &&
+                          (earlier.lanes & ~later.lanes) == 0;
+  if (same_lanes || ordered(judge, earlier, later)) earlier.bytes = 0;
 }
 
 bool Races::touch(const Judge& judge, const Block& block, uint64_t address, const Entry& entry) {
@@ -167,13 +165,21 @@ bool Races::touch(const Judge& judge, const Block& block, uint64_t address, cons
   Entry e = entry;
   for (Entry& earlier : cell.entries) review(judge, block, address, earlier, e);
   if (cell.more) review_more(judge, block, address, cell, e);
+  put(cell, e);
+  if (!rest_.empty()) {
+    for (const Entry& part : rest_) put(cell, part);
+    rest_.clear();
+  }
+  return cell.is_location;
+}
+
+inline void Races::put(Cell& cell, const Entry& entry) {
   for (Entry& place : cell.entries)
     if (!place.bytes) {
-      place = e;
-      return cell.is_location;
+      place = entry;
+      return;
     }
-  remember(cell, e);
-  return cell.is_location;
+  remember(cell, entry);
 }
 
 [[gnu::noinline]] void Races::review_more(const Judge& judge, const Block& block, uint64_t address,
@@ -313,39 +319,14 @@ void Races::access(Warp& w, const Block& block, const Access& a, const Manner& m
       locations |= touch(judge, block, a.at[l], e);
     }
   } else {
-    // Lanes that go to the same cell one after another are taken together.
-    const uint32_t ones = (1u << a.bytes) - 1;
-    uint64_t cell = 0;
-    e.bytes = 0;
-    const auto flush = [&] {
-      if (e.bytes) locations |= touch(judge, block, cell, e);
-    };
-    for_each_lane(a.mask, [&](int l) {
-      const uint64_t here = a.at[l] & ~uint64_t{15};
-      const uint32_t bytes = ones << (a.at[l] & 15);
-      const Mask bit = Mask{1} << l;
-      if (e.bytes && here == cell) {
-        const bool one = std::has_single_bit(e.lanes);
-        const auto sharing = static_cast<Sharing>(e.sharing);
-        if (e.bytes == bytes && (one || sharing == Sharing::each)) {
-          e.sharing = static_cast<uint64_t>(Sharing::each);
-          e.lanes |= bit;
-          return;
-        }
-        if (bytes > e.bytes && !(bytes & e.bytes) && (one || sharing == Sharing::spread)) {
-          e.sharing = static_cast<uint64_t>(Sharing::spread);
-          e.bytes |= bytes;
-          e.lanes |= bit;
-          return;
-        }
-      }
-      flush();
-      cell = here;
-      e.bytes = bytes;
-      e.lanes = bit;
-      e.sharing = static_cast<uint64_t>(Sharing::each);
-    });
-    flush();
+    CellGroup groups[kLanes];
+    const int count = group_by_cells(a, groups);
+    for (const CellGroup& g : std::span(groups, static_cast<size_t>(count))) {
+      e.bytes = g.bytes;
+      e.lanes = g.lanes;
+      e.sharing = static_cast<uint64_t>(g.sharing);
+      locations |= touch(judge, block, g.cell, e);
+    }
   }
   if (locations || e.strength) synchronise(w, block, a, manner);
 }

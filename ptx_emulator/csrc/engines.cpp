@@ -180,8 +180,7 @@ void finish_reads(Cta& cta) {
     const AsyncGroups& bulk = engines_of(*w).bulk;
     for (const AsyncGroups::Unread& u : bulk.unread)
       if (machine.races)
-        machine.races->note("its CTA exits before it is known to have read shared memory: " +
-                            machine.program.describe(u.pc));
+        machine.races->note("its CTA exits before it is known to have read shared memory", u.pc);
     const auto reading = [](const auto& op) { return op->reading; };
     while (std::ranges::any_of(bulk.pending, reading) && machine.run_one_later()) {
     }

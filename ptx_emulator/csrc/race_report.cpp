@@ -1,12 +1,18 @@
 // Races in words.
+#include <ranges>
+
 #include "error.h"
 #include "races.h"
 
 namespace ptx {
+namespace {
+
+constexpr size_t kMostPairs = 4096;  // of PTX lines that are told apart
+
+}  // namespace
 
 void Races::report(const Block& block, uint64_t address, const Entry& earlier, const Entry& later,
                    bool only_proxy) {
-  constexpr size_t kMostPairs = 4096, kMost = 8;
   if (reported_.size() == kMostPairs || !reported_.emplace(earlier.pc, later.pc).second) return;
   // Unrolled code meets the same way at many instructions: once is enough.
   const auto source = [&](const Entry& e) {
@@ -19,12 +25,22 @@ void Races::report(const Block& block, uint64_t address, const Entry& earlier, c
       ++c.alike;
       return;
     }
-  if (conflicts_.size() >= kMost) return;
   const uint32_t both = earlier.bytes & later.bytes;
   const uint64_t begin = address + static_cast<uint64_t>(__builtin_ctz(both));
   conflicts_.push_back({earlier, later, place_of(machine_, begin), only_proxy, std::move(sources)});
-  conflicts_.back().earlier.drop(~both);
-  conflicts_.back().later.drop(~both);
+  conflicts_.back().earlier.lanes = earlier.lanes_of(both);
+  conflicts_.back().later.lanes = later.lanes_of(both);
+}
+
+void Races::note(const std::string& what, uint32_t pc) {
+  if (!noted_.insert(pc).second) return;
+  const std::string source = machine_.program.source(pc);
+  for (Note& n : notes_)
+    if (!source.empty() && n.what == what && n.source == source) {
+      ++n.alike;
+      return;
+    }
+  notes_.push_back({what, source, pc});
 }
 
 std::string Races::describe(const Entry& e, Mask other_lanes) const {
@@ -53,30 +69,42 @@ std::string Races::describe(const Entry& e, Mask other_lanes) const {
          machine_.program.describe(static_cast<uint32_t>(e.pc));
 }
 
-std::string Races::found() const {
-  const size_t count = conflicts_.size() + notes_.size();
-  std::string text = std::string(machine_.kernel.name) + ": " + std::to_string(count) +
-                     (count == 1 ? " race" : " races");
-  for (const Conflict& c : conflicts_) {
-    const bool same = c.earlier.agent == c.later.agent && is_warp(c.later.agent);
-    const Mask first = c.later.lanes & -c.later.lanes;
-    text += "\n  " + c.place + ":";
-    text += "\n    " + describe(c.earlier, same ? first : 0);
-    text += "\n  and " + describe(c.later, 0);
-    text += c.only_proxy ? "\n  are ordered, but no fence.proxy.async lies between them"
-            : same       ? "\n  by other lanes of the warp: nothing orders them"
-                         : "\n  are not ordered";
-    if (c.alike)
-      text += "; so do " + std::to_string(c.alike) +
-              " more pairs of PTX lines at these source lines meet";
-  }
-  for (const std::string& note : notes_) text += "\n  " + note;
+std::string Races::describe(const Conflict& c) const {
+  const bool same = c.earlier.agent == c.later.agent && is_warp(c.later.agent);
+  const Mask first = c.later.lanes & -c.later.lanes;
+  std::string text = c.place + ":\n    " + describe(c.earlier, same ? first : 0) + "\n  and " +
+                     describe(c.later, 0);
+  text += c.only_proxy ? "\n  are ordered, but no fence.proxy.async lies between them"
+          : same       ? "\n  by other lanes of the warp: nothing orders them"
+                       : "\n  are not ordered";
+  if (c.alike)
+    text += "; so do " + std::to_string(c.alike) +
+            " more pairs of PTX lines at these source lines meet";
   return text;
 }
 
-void Races::note(std::string what) {
-  constexpr size_t kMost = 8;
-  if (notes_.size() < kMost) notes_.insert(std::move(what));
+std::string Races::describe(const Note& n) const {
+  std::string text = n.what + ": " + machine_.program.describe(n.pc);
+  if (n.alike) text += "; so at " + std::to_string(n.alike) + " more PTX lines at this source line";
+  return text;
+}
+
+std::string Races::found() const {
+  constexpr size_t kListed = 8;  // of each sort
+  const size_t count = conflicts_.size() + notes_.size();
+  std::string text = std::string(machine_.kernel.name) + ": " + std::to_string(count) +
+                     (count == 1 ? " race" : " races");
+  size_t left = count;
+  const auto list = [&](const auto& sort) {
+    for (const auto& one : sort | std::views::take(kListed)) {
+      text += "\n  " + describe(one);
+      --left;
+    }
+  };
+  list(conflicts_);
+  list(notes_);
+  if (left) text += "\n  and " + std::to_string(left) + " more, which are not listed";
+  return text;
 }
 
 }  // namespace ptx

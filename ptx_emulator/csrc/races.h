@@ -34,8 +34,8 @@ class Races {
   void forget(const Block& shared);  // of a CTA that starts
   void retire(const Cluster& cluster);
   bool any() const { return !conflicts_.empty() || !notes_.empty(); }
-  // Another breach of order than a pair of accesses.
-  void note(std::string what);
+  // Another breach of order than a pair of accesses, by an instruction.
+  void note(const std::string& what, uint32_t pc);
   std::string found() const;
 
   // What lanes did and know goes into `to`, for others to observe.
@@ -102,6 +102,11 @@ class Races {
     std::string sources;  // of both, with -lineinfo
     uint32_t alike = 0;   // further pairs of instructions at these places in the source
   };
+  struct Note {
+    std::string what, source;
+    uint32_t pc;
+    uint32_t alike = 0;
+  };
 
   // Whether the cell has a location that others synchronise with.
   bool touch(const Judge& judge, const Block& block, uint64_t address, const Entry& entry);
@@ -110,12 +115,14 @@ class Races {
               Entry& later);
   void review_more(const Judge& judge, const Block& block, uint64_t address, Cell& cell,
                    Entry& entry);
-  void replace_read(const Judge& judge, Entry& earlier, Entry& later) const;
+  static void unite(Entry& earlier, Entry& later);
+  void replace_read(const Judge& judge, Entry& earlier, const Entry& later) const;
   bool ordered(const Judge& judge, const Entry& earlier, const Entry& later) const;
   bool ordered_for_operation(const Judge& judge, const Entry& earlier, const Entry& later) const;
   bool ordered_for_lanes(const WarpClock& c, const Entry& earlier, const Entry& later) const;
   bool lane_by_lane(const WarpClock& c, const Entry& earlier, const Entry& later) const;
   bool needs_proxy_fence(const Judge& judge, const Entry& earlier) const;
+  void put(Cell& cell, const Entry& entry);
   void remember(Cell& cell, const Entry& entry);
   bool both_strong(const Entry& a, const Entry& b) const;
   template <class F>
@@ -129,6 +136,8 @@ class Races {
   void report(const Block& block, uint64_t address, const Entry& earlier, const Entry& later,
               bool only_proxy);
   std::string describe(const Entry& e, Mask lanes) const;
+  std::string describe(const Conflict& c) const;
+  std::string describe(const Note& n) const;
   const Mechanism& mechanism(Agent agent) const;
   Proxy proxy_of(Agent agent) const;
   Judge judge_of(const AsyncOperation& op) const;
@@ -149,14 +158,16 @@ class Races {
   std::deque<std::vector<Entry>> more_;  // Cell::more
   std::vector<uint32_t> free_more_;
   uint32_t next_victim_ = 0;
-  Locations locations_;  // in global memory
+  std::vector<Entry> rest_;  // of entries that lose some bytes, while a cell is looked through
+  Locations locations_;      // in global memory
   std::unordered_map<uint32_t, OfCluster> clusters_;
   mutable const OfCluster* last_ = nullptr;  // that mechanism() looked at
   mutable uint32_t last_cluster_ = 0;
   mutable std::shared_ptr<const Knowledge> met_by_;  // the view of what is in met_
   mutable Met met_[16];                              // by the agent's last bits
   std::vector<Conflict> conflicts_;
-  std::set<std::string> notes_;
+  std::vector<Note> notes_;
+  std::set<uint32_t> noted_;                          // pcs
   std::set<std::pair<uint32_t, uint32_t>> reported_;  // pairs of pcs
 };
 

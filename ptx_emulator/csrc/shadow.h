@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "clocks.h"
 #include "memory.h"
@@ -12,7 +13,6 @@ namespace ptx {
 enum class Sharing : uint8_t {
   each,    // every lane accessed all of the bytes
   spread,  // lanes in ascending order accessed equal parts in ascending order
-  some,    // it is not known which lane accessed which byte
 };
 
 // Accesses by one warp instruction or one asynchronous operation.
@@ -24,12 +24,13 @@ struct Entry {
   uint64_t bytes : 16;  // a bit each; 0: no entry
   uint64_t pc : 19;
   uint64_t write : 1;
-  uint64_t sharing : 2;
+  uint64_t sharing : 1;
 
   // The lanes that may have accessed one of these bytes.
   Mask lanes_of(uint32_t some_bytes) const;
-  // Forgets these bytes.
-  void drop(uint32_t gone);
+  uint32_t bytes_of(Mask lane) const;
+  // Forgets these bytes. Lanes that keep some of theirs go to `rest`, an entry each.
+  void drop(uint32_t gone, std::vector<Entry>& rest);
 };
 static_assert(sizeof(Entry) == 16);
 

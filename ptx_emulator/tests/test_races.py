@@ -217,9 +217,7 @@ def test_without_race_mode_nothing_is_reported():
     module("NO_SYNCWARP").launch("swap_words", 1, 64, [x, y], races=False)
 
 
-def test_unrolled_code_is_reported_once():
-    """Forty pairs of instructions at one pair of source lines leave room for another race."""
-    text = """.version 8.6
+UNROLLED = """.version 8.6
 .target sm_90a
 .address_size 64
 .file 1 "unrolled.cu"
@@ -228,18 +226,49 @@ def test_unrolled_code_is_reported_once():
 .reg .b32 %r<9>;
 .reg .b64 %rd<9>;
 .reg .pred %p<3>;
+.shared .align 128 .b8 shared[1024];
 ld.param.u64 %rd1, [out];
 mov.u32 %r1, %tid.x;
-setp.ge.u32 %p1, %r1, 32;
-@%p1 bra OTHER;
 """
-    stores = [f"st.global.u32 [%rd1+{4 * i}], %r1;" for i in range(40)]
-    both = "\n".join([".loc 1 7 1", *stores, ".loc 1 8 1", "st.global.u32 [%rd1+400], %r1;"])
-    text += f"{both}\nret;\nOTHER:\n{both.replace('1 7', '1 9')}\nret;\n}}\n"
-    out = np.zeros(101, np.uint32)
+
+
+def said_of(body: str, block: int) -> str:
     with pytest.raises(Race) as caught:
-        Module(text).launch("k", 1, 64, [out])
-    said = str(caught.value)
+        Module(UNROLLED + body + "\n}\n").launch("k", 1, block, [np.zeros(128, np.uint32)])
+    return str(caught.value)
+
+
+def by_both_warps(first: list[str], second: list[str]) -> str:
+    lines = ["setp.ge.u32 %p1, %r1, 32;", "@%p1 bra OTHER;", *first, "ret;", "OTHER:", *second]
+    return "\n".join([*lines, "ret;"])
+
+
+def test_unrolled_code_is_reported_once():
+    """Forty pairs of instructions at one pair of source lines leave room for another race."""
+    stores = [f"st.global.u32 [%rd1+{4 * i}], %r1;" for i in range(40)]
+    another = [".loc 1 8 1", "st.global.u32 [%rd1+400], %r1;"]
+    body = by_both_warps([".loc 1 7 1", *stores, *another], [".loc 1 9 1", *stores, *another])
+    said = said_of(body, 64)
     assert said.startswith("k: 2 races\n")
     assert "39 more pairs of PTX lines" in said
     assert all(f"unrolled.cu:{line} " in said for line in (7, 8, 9))
+
+
+def test_races_that_are_not_listed_are_counted():
+    stores = [f".loc 1 {i + 1} 1\nst.global.u32 [%rd1+{4 * i}], %r1;" for i in range(20)]
+    said = said_of(by_both_warps(stores, stores), 64)
+    assert said.startswith("k: 20 races\n")
+    assert said.count("are not ordered") == 8
+    assert said.endswith("\n  and 12 more, which are not listed")
+
+
+def test_unrolled_stores_that_are_not_waited_for_are_reported_once():
+    """Twenty of one source line leave room for that of another line."""
+    store = "cp.async.bulk.global.shared::cta.bulk_group [%rd1], [%r2], 16;"
+    body = ["mov.u32 %r2, shared;", "st.shared.v4.u32 [%r2], {%r1, %r1, %r1, %r1};"]
+    body += ["fence.proxy.async;", ".loc 1 7 1", *[store] * 20, ".loc 1 8 1", store]
+    said = said_of("\n".join([*body, "cp.async.bulk.commit_group;", "ret;"]), 1)
+    assert said.startswith("k: 2 races\n")
+    assert said.count("exits before") == 2
+    assert "so at 19 more PTX lines" in said
+    assert all(f"unrolled.cu:{line} " in said for line in (7, 8))

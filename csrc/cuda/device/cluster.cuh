@@ -45,6 +45,15 @@ __device__ __forceinline__ uint32_t remote_load(uint32_t remote) {
   return value;
 }
 
+__device__ __forceinline__ float4 remote_load_4(uint32_t remote) {
+  float4 value;
+  asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];"
+               : "=f"(value.x), "=f"(value.y), "=f"(value.z), "=f"(value.w)
+               : "r"(remote)
+               : "memory");
+  return value;
+}
+
 __device__ __forceinline__ void remote_store(uint32_t remote, uint32_t value) {
   asm volatile("st.shared::cluster.u32 [%0], %1;" ::"r"(remote), "r"(value) : "memory");
 }

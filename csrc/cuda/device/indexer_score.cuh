@@ -340,10 +340,10 @@ __device__ void score_tiles(const Problem& problem, ScoreShared<C>& s, int group
       float scale[2] = {1, 1};
       if (problem.has_scale()) {
         scale[0] = s.scale[stage][row];
-        scale[1] = s.scale[stage][row + 8];
+        scale[1] = s.scale[stage][row + (DSA_FAULT == 102 ? 0 : 8)];
       }
       bool exists[2] = {true, true};
-      if constexpr (Problem::kHoles) {
+      if constexpr (Problem::kHoles && DSA_FAULT != 152) {
         exists[0] = s.exists[stage] >> row & 1;
         exists[1] = s.exists[stage] >> (row + 8) & 1;
       }

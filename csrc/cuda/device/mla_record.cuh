@@ -9,21 +9,18 @@
 
 namespace dsa {
 
-// 16 bytes of global memory that the kernel does not write, or zeros where `valid` is false.
+// Stands for the record of a key that is not there: all its values and scales are 0.
+constexpr int kLongestRecord = 576 * 2;
+__device__ const uint4 no_record[kLongestRecord / 16] = {};
+
+// 16 bytes of global memory that the kernel does not write.
 template <bool aligned>
-__device__ __forceinline__ uint4 load_16(const uint8_t* from, bool valid) {
-  uint4 value = make_uint4(0, 0, 0, 0);
-  if (valid) {
-    if constexpr (aligned) {
-      value = __ldg(reinterpret_cast<const uint4*>(from));
-    } else {
-      uint32_t words[4] = {};
+__device__ __forceinline__ uint4 load_16(const uint8_t* from) {
+  if constexpr (aligned) return __ldg(reinterpret_cast<const uint4*>(from));
+  uint32_t words[4] = {};
 #pragma unroll
-      for (int i = 0; i < 16; ++i) words[i / 4] |= uint32_t{__ldg(from + i)} << 8 * (i % 4);
-      value = make_uint4(words[0], words[1], words[2], words[3]);
-    }
-  }
-  return value;
+  for (int i = 0; i < 16; ++i) words[i / 4] |= uint32_t{__ldg(from + i)} << 8 * (i % 4);
+  return make_uint4(words[0], words[1], words[2], words[3]);
 }
 
 // A page and a place in it.
@@ -34,9 +31,8 @@ struct Slot {
 
 // `slot` is in [0, capacity).
 __device__ __forceinline__ Slot find_slot(const PagedCache& cache, uint32_t slot) {
-  const auto page =
-      static_cast<uint32_t>(uint64_t{slot} * cache.by_page_size.multiplier >>
-                            cache.by_page_size.shift);
+  const auto page = static_cast<uint32_t>(uint64_t{slot} * cache.by_page_size.multiplier >>
+                                          cache.by_page_size.shift);
   return {cache.data + page * cache.page_bytes, slot - page * cache.page_size};
 }
 
@@ -49,14 +45,19 @@ struct Scales<V32> {
   uint4 words;
 
   template <bool aligned>
-  __device__ __forceinline__ void load(const uint8_t* record, const uint8_t*, bool valid) {
-    words = load_16<aligned>(record + V32::kScaleOffset, valid);
+  __device__ __forceinline__ void load(const uint8_t* record, const uint8_t*) {
+    words = load_16<aligned>(record + V32::kScaleOffset);
+  }
+
+  // Whether bf16 holds all of them.
+  __device__ __forceinline__ bool are_bf16() const {
+    return ((words.x | words.y | words.z | words.w) & 0xffff) == 0;
   }
 
   // Of the 64 dims of `tile`.
   __device__ __forceinline__ float of_tile(int tile) const {
     const uint32_t group[4] = {words.x, words.y, words.z, words.w};
-    return __uint_as_float(group[tile / 2]);
+    return __uint_as_float(group[DSA_FAULT == 401 ? tile % 4 : tile / 2]);
   }
 };
 
@@ -65,17 +66,18 @@ struct Scales<V4> {
   uint2 exponents;
 
   template <bool aligned>
-  __device__ __forceinline__ void load(const uint8_t*, const uint8_t* scales, bool valid) {
-    exponents = make_uint2(0, 0);
-    if (!valid) return;
+  __device__ __forceinline__ void load(const uint8_t*, const uint8_t* scales) {
     if constexpr (aligned) {
       exponents = __ldg(reinterpret_cast<const uint2*>(scales));
     } else {
+      exponents = make_uint2(0, 0);
 #pragma unroll
       for (int i = 0; i < V4::kGroups; ++i)
         (i < 4 ? exponents.x : exponents.y) |= uint32_t{__ldg(scales + i)} << 8 * (i % 4);
     }
   }
+
+  __device__ static constexpr bool are_bf16() { return true; }
 
   __device__ __forceinline__ float of_tile(int tile) const {
     return ue8m0_to_float((tile < 4 ? exponents.x : exponents.y) >> 8 * (tile % 4) & 0xff);
@@ -89,9 +91,11 @@ struct Record {
 };
 
 template <class Format>
-__device__ __forceinline__ Record<Format> find_record(const PagedCache& cache,
-                                                      uint32_t slot) {
+__device__ __forceinline__ Record<Format> find_record(const PagedCache& cache, uint32_t slot,
+                                                      bool valid) {
   const Slot at = find_slot(cache, slot);
+  const auto* none = reinterpret_cast<const uint8_t*>(no_record);
+  if (!valid) return {none, none};
   if constexpr (std::is_same_v<Format, V4>)
     return {at.page + uint64_t{at.token} * V4::kDataBytes,
             at.page + uint64_t{cache.page_size} * V4::kDataBytes +

@@ -5,7 +5,7 @@
 
 namespace dsa {
 
-struct alignas(64) TensorMap {  // CUtensorMap
+struct alignas(128) TensorMap {  // CUtensorMap
   uint64_t opaque[16];
 };
 

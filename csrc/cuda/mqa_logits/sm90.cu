@@ -27,7 +27,7 @@ struct Ragged {
   }
   __device__ RowRange scored(int row) const {
     RowRange keys = keys_of(row);
-    if (keys.end - keys.start < a.min_keys) return {0, 0};
+    if (keys.end - keys.start < a.min_keys + (DSA_FAULT == 103)) return {0, 0};
     if (a.compressed)
       keys.end = min(static_cast<int64_t>(keys.end), static_cast<int64_t>(keys.start) + a.width);
     return keys;
@@ -52,7 +52,7 @@ struct Ragged {
   __device__ void load_queries(ScoreShared<C>& s, int stage, int block) const {
     using Element = typename C::Element;
     if (a.map_q) {
-      if (lane_index() == 0) {
+      if (elect_one()) {
         mbarrier_arrive_expect_tx(s.q_full[stage], C::kQueryBytes);
         for (int i = 0; i < C::kSubtiles; ++i)
           tma_load(s.q[stage] + i * C::kN * C::kSubtileBytes, q_map, s.q_full[stage],
@@ -81,7 +81,7 @@ struct Ragged {
       for (int i = lane_index(); i < C::kKeys; i += kWarp)
         s.scale[stage][i] = first_key + i < a.seq_len ? a.k_scale[first_key + i] : 0.0f;
     if (!a.map_k || (has_scale() && !a.map_scale)) __syncwarp();
-    if (lane_index() > 0) return;
+    if (!elect_one()) return;
     const bool map_scale = has_scale() && a.map_scale;
     const int bytes = (a.map_k ? C::kKeyBytes : 0) + (map_scale ? C::kKeys * 4 : 0);
     mbarrier_arrive_expect_tx(s.k_full[stage], bytes);

@@ -56,7 +56,7 @@ struct Paged {
 
   __device__ void load_queries(ScoreShared<C>& s, int stage, int block) const {
     if (a.map_q) {
-      if (lane_index() == 0) {
+      if (elect_one()) {
         mbarrier_arrive_expect_tx(s.q_full[stage], C::kQueryBytes);
         tma_load(s.q[stage], q_map, s.q_full[stage], 0, 0, token_of(block, 0), request_of(block));
       }
@@ -107,7 +107,7 @@ struct Paged {
       fence_async_proxy();
       __syncwarp();
     }
-    if (lane_index() > 0) return;
+    if (!elect_one()) return;
     const uint64_t part_of_tile = parts > 1 ? 0xffffffff : ~uint64_t{0};
     s.exists[stage] = (pages[0] >= 0 ? part_of_tile : 0) | (pages[1] >= 0 ? part_of_tile << 32 : 0);
     mbarrier_arrive_expect_tx(s.k_full[stage], valid * rows * (C::kRowBytes + 4));

@@ -65,7 +65,8 @@ struct Gather {
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       valid[r] = selection.valid(entries[r]);
-      from[r] = rows(valid[r] ? entries[r] : selection.first) + 16 * chunk;
+      const auto* none = reinterpret_cast<const uint8_t*>(no_record);
+      from[r] = (valid[r] ? rows(entries[r]) : none) + 16 * chunk;
     }
   }
 
@@ -91,9 +92,9 @@ struct Gather {
       for (int t = S::begin_of(half); t < S::end_of(half); ++t) {
         bf16* to = chunk_of(s.keys[buffer][t], first_row + r, chunk);
         if constexpr (aligned)
-          cp_async_16(to, from[r] + t * 128, valid[r]);
+          cp_async_16(to, from[r] + t * 128);
         else
-          *reinterpret_cast<uint4*>(to) = load_16<false>(from[r] + t * 128, valid[r]);
+          *reinterpret_cast<uint4*>(to) = load_16<false>(from[r] + t * 128);
       }
     if constexpr (aligned) {
       cp_async_mbarrier_arrive(s.full[buffer][half]);

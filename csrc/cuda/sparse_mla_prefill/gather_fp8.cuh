@@ -42,8 +42,8 @@ struct Fp8Gather {
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       valid[r] = selection.valid(slots[r]);
-      records[r] = find_record<Format>(cache, valid[r] ? slots[r] : 0);
-      scales[r].template load<aligned>(records[r].data, records[r].scales, valid[r]);
+      records[r] = find_record<Format>(cache, slots[r], valid[r]);
+      scales[r].template load<aligned>(records[r].data, records[r].scales);
     }
   }
 
@@ -60,10 +60,10 @@ struct Fp8Gather {
   __device__ __forceinline__ uint4 load_chunk(int r, int i) const {
     using C = Chunks<half>;
     const int at = i < C::kTiles ? 64 * (C::kBegin + i) : Format::kRopeOffset + 64 * (i - C::kTiles);
-    return load_16<aligned>(records[r].data + at + 16 * quarter, valid[r]);
+    return load_16<aligned>(records[r].data + at + 16 * quarter);
   }
 
-  template <Half half>
+  template <Half half, bool bf16_scales>
   __device__ __forceinline__ void store_chunk(Tile* tiles, int r, int i, uint4 bytes) const {
     using C = Chunks<half>;
     const auto place = [&](int tile, int chunk) {
@@ -72,10 +72,20 @@ struct Fp8Gather {
     if (i < C::kTiles) {
       const int tile = C::kBegin + i;
       const float scale = scales[r].of_tile(DSA_FAULT == 303 ? 0 : tile);
-      *place(tile, 2 * quarter) = dequantize(bytes.x, bytes.y, scale);
-      *place(tile, 2 * quarter + 1) = dequantize(bytes.z, bytes.w, scale);
+      *place(tile, 2 * quarter) = dequantize<bf16_scales>(bytes.x, bytes.y, scale);
+      *place(tile, 2 * quarter + 1) = dequantize<bf16_scales>(bytes.z, bytes.w, scale);
     } else {
       *place(S::kTiles - 1, quarter + 4 * (i - C::kTiles)) = bytes;
+    }
+  }
+
+  template <Half half, bool bf16_scales>
+  __device__ __forceinline__ void store(Tile* tiles, const Chunks<half>& c) const {
+#pragma unroll
+    for (int k = kRows * c.kOfRow - 1; k >= 0; --k) {  // what needs no arithmetic first
+      const int r = k % kRows, i = k / kRows;
+      store_chunk<half, bf16_scales>(tiles, r, i,
+                                     aligned ? c.bytes[r][i] : load_chunk<half>(r, i));
     }
   }
 
@@ -89,11 +99,10 @@ struct Fp8Gather {
       for (int k = 0; k < kRows * C::kOfRow; ++k)
         c.bytes[k % kRows][k / kRows] = load_chunk<half>(k % kRows, k / kRows);
     mbarrier_wait(s.empty[buffer][half], parity);
-#pragma unroll
-    for (int k = kRows * C::kOfRow - 1; k >= 0; --k) {  // what needs no arithmetic first
-      const int r = k % kRows, i = k / kRows;
-      store_chunk<half>(s.keys[buffer], r, i, aligned ? c.bytes[r][i] : load_chunk<half>(r, i));
-    }
+    if (__all_sync(~0u, scales[0].are_bf16() && scales[1].are_bf16()))
+      store<half, true>(s.keys[buffer], c);
+    else
+      store<half, false>(s.keys[buffer], c);
     if (half == first_half(buffer)) store_valid(s.valid[buffer]);
     fence_async_proxy();
     mbarrier_arrive(s.full[buffer][half]);

@@ -1,21 +1,15 @@
+#include <algorithm>
 #include <cfloat>
 #include <cmath>
 #include <stdexcept>
 #include <string>
 
+#include "../access.h"
 #include "../ops.h"
 #include "kernel.h"
 
 namespace dsa::cuda {
 namespace {
-
-// Whether rows of the last dim, of bf16, begin at multiples of 16 bytes.
-template <int N>
-bool rows_aligned(const View<N>& v) {
-  bool aligned = reinterpret_cast<uintptr_t>(v.data) % 16 == 0;
-  for (int i = 0; i < N - 1; ++i) aligned &= v.size[i] < 2 || v.stride[i] * 2 % 16 == 0;
-  return aligned;
-}
 
 std::string kernel_name(const SparseMlaPrefillParams& p) {
   const std::string name = "sparse_mla_prefill_";
@@ -69,9 +63,9 @@ void sparse_mla_prefill(const SparseMlaPrefillParams& p, const Target& target) {
   args.lse = p.lse.as<float>();
   args.lse_stride = p.lse.stride[0];
   set_scale(args, p.sm_scale);
-  args.q_aligned = rows_aligned(p.q);
-  args.keys_aligned = p.kv ? rows_aligned(p.kv) : pages_aligned(p.cache, 16);
-  args.out_aligned = rows_aligned(p.out);
+  args.q_aligned = aligned(p.q, 16);
+  args.keys_aligned = p.kv ? aligned(p.kv, 16) : aligned_pages(p.cache, 16);
+  args.out_aligned = aligned(p.out, 16);
   args.num_heads = static_cast<int32_t>(num_heads);
   args.head_groups = static_cast<int32_t>(head_groups);
   args.topk = static_cast<int32_t>(p.indices.size[1]);

@@ -28,13 +28,13 @@ __device__ __forceinline__ void load_q(S& s, const SparseMlaPrefillArgs& a,
 #pragma unroll 1
   for (int i = threadIdx.x; i < kHeads * kChunks; i += kThreads) {
     const int row = i / kChunks, chunk = i % kChunks;
-    const bool valid = row < heads;
-    const bf16* from = q + (valid ? row : 0) * a.q_stride[1] + 8 * chunk;
+    const bf16* from = row < heads ? q + row * a.q_stride[1] + 8 * chunk
+                                   : reinterpret_cast<const bf16*>(no_record);
     bf16* to = chunk_of(s.q[chunk / 8], row, chunk % 8);
     if (a.q_aligned && !a.negate_q) {
-      cp_async_16(to, from, valid);
+      cp_async_16(to, from);
     } else {
-      uint4 value = load_16<false>(reinterpret_cast<const uint8_t*>(from), valid);
+      uint4 value = load_16<false>(reinterpret_cast<const uint8_t*>(from));
       const uint32_t flip = a.negate_q ? 0x80008000 : 0;
       value = make_uint4(value.x ^ flip, value.y ^ flip, value.z ^ flip, value.w ^ flip);
       *reinterpret_cast<uint4*>(to) = value;

@@ -14,13 +14,16 @@ struct Guess {
   bool strict;
 };
 
+constexpr int kTileVectors = 4;  // of a thread, in flight together
+constexpr int kTileEntries = kTileVectors * kVector;
+
 struct CollectShared {
   uint32_t count, ties;
 };
 
-// Writes the hits of a warp in no certain order. None of them if they don't all fit: then the
-// count shows it.
-__device__ __forceinline__ int append(CollectShared& s, uint2* candidates, int capacity, int hits) {
+// Where this lane's hits go, behind those of other lanes and of whichever warps came before; -1 if
+// there is no room for all of the warp's.
+__device__ __forceinline__ int append(CollectShared& s, int capacity, int hits) {
   const int up_to = warp_inclusive_sum(hits);
   int first = 0;
   if (lane_index() == kWarp - 1 && up_to > 0) first = atomicAdd(&s.count, up_to);
@@ -36,20 +39,21 @@ __device__ __forceinline__ void collect(CollectShared& s, uint2* candidates, int
   const float from = value_of(max(low + strict, kMinusInfinityKey));
   const float at = strict && low != kNanKey ? value_of(low) : __int_as_float(0x7fffffff);
   int ties = 0;
-  slice.for_each_tile([&](const float (&x)[kTileEntries], auto index) {
-    int hits = 0;
+  slice.for_each_tile<kTileVectors>([&](const float (&x)[kTileEntries], int i) {
+    uint32_t hits = 0;
 #pragma unroll
     for (int j = 0; j < kTileEntries; ++j) {
-      hits += x[j] >= from;
-      if (strict) ties += x[j] == at;
+      if (x[j] >= from) hits |= 1u << j;
+      if (strict && x[j] == at) ++ties;
     }
     if (!__any_sync(0xffffffff, hits)) return;
-    int place = append(s, candidates, capacity, hits);
+    const int place = append(s, capacity, __popc(hits));
     if (place < 0) return;
+    uint2* to = candidates + place;
 #pragma unroll
     for (int j = 0; j < kTileEntries; ++j)
-      if (x[j] >= from)
-        candidates[place++] = make_uint2(__float_as_uint(x[j]), index(j / kVector) + j % kVector);
+      if (hits >> j & 1)
+        *to++ = make_uint2(__float_as_uint(x[j]), i + j / kVector * kVectorStep + j % kVector);
   });
   if (strict) {
     ties = __reduce_add_sync(0xffffffff, ties);

@@ -30,7 +30,7 @@ struct Selected {
 };
 
 __device__ __forceinline__ uint32_t lowest_bits(uint32_t word, int count) {
-  while (__popc(word) > count) word &= ~(0x80000000u >> __clz(word));
+  while (__popc(word) > count) word &= DSA_FAULT == 202 ? word - 1 : ~(0x80000000u >> __clz(word));
   return word;
 }
 

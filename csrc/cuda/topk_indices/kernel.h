@@ -16,17 +16,16 @@ struct TopkIndicesArgs {
 };
 
 constexpr int kTopkThreads = 512;
-constexpr int kTopkMaxCluster = 8;  // the most that every GPU with clusters can place
+constexpr int kTopkMaxCluster = 8;                          // the most that is portable
+constexpr int64_t kTopkMaxEntries = INT32_MAX - (1 << 16);  // of a row; tiles' indices are ints
 
-// Room for twice the candidates that a good guess lets through; rows up to this size need no guess.
+// Twice the candidates that a good guess lets through; rows of so many entries need no guess. The
+// most is what shared memory has room for in a cluster.
 constexpr int topk_capacity(int topk) {
-  return topk > 1024 ? 4 * topk : 4096;
+  return topk <= 1024 ? 4096 : topk <= 3840 ? 4 * topk : 15360;
 }
 
-constexpr int64_t kTopkMaxEntries =
-    INT32_MAX - 65536;  // so that int indices of tiles don't overflow
-
-// SelectShared, then the candidates (8 bytes) and, in a cluster, the keys of all CTAs' (4 bytes).
+// SelectShared, the candidates (8 bytes each) and, in a cluster, the keys of all CTAs' (4 bytes).
 constexpr int kTopkSharedBytes = 41600;
 constexpr int topk_shared_bytes(int capacity, bool clustered) {
   return kTopkSharedBytes + capacity * (clustered ? 12 : 8);

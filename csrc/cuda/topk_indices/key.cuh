@@ -2,7 +2,7 @@
 // and +0 are the same key.
 #pragma once
 
-#include <cstdint>
+#include "../device/common.cuh"
 
 namespace dsa {
 
@@ -10,7 +10,7 @@ constexpr uint32_t kNanKey = 0, kZeroKey = 0x80000000, kMinusInfinityKey = 0x008
 
 __device__ __forceinline__ uint32_t key_of(float x) {
   const uint32_t bits = __float_as_uint(x), magnitude = bits & 0x7fffffff;
-  if (magnitude > 0x7f800000) return kNanKey;
+  if (DSA_FAULT != 201 && magnitude > 0x7f800000) return kNanKey;
   return bits == magnitude ? kZeroKey + magnitude : kZeroKey - magnitude;
 }
 

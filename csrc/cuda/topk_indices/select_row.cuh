@@ -51,7 +51,7 @@ class RowSelector {
     __syncthreads();
     share_counts(slice, guess);
     const int count = sum_of(s_.candidates, group_.size), ties = sum_of(s_.ties, group_.size);
-    if (count > capacity_ || count + ties < k)
+    if ((DSA_FAULT != 203 && count > capacity_) || count + ties < k)
       select_from_row(slice, k, out);
     else if (count < k)
       select_with_ties(slice, {guess.low, 0, k - count, ties}, k, out);
@@ -125,10 +125,9 @@ class RowSelector {
 
   __device__ __forceinline__ void select_from_row(const Slice& slice, int k, int* out) {
     const auto visit = [&](auto f) {
-      slice.for_each_tile([&](const float (&x)[kTileEntries], auto index) {
+      slice.for_each_tile<1>([&](const float (&x)[kVector], int i) {
 #pragma unroll
-        for (int j = 0; j < kTileEntries; ++j)
-          f(slice.contains(index(j / kVector) + j % kVector), key_of(x[j]));
+        for (int j = 0; j < kVector; ++j) f(slice.contains(i + j), key_of(x[j]));
       });
     };
     const Threshold t = find_threshold(s_.histogram, k, visit, [&] { add_up_histograms(); });
@@ -155,7 +154,7 @@ class RowSelector {
     group_.publish(s_.above, s_.collect.count);
     group_.publish(s_.tied, s_.collect.ties);
     group_.sync();
-    return {sum_of(s_.above, group_.rank), sum_of(s_.tied, group_.rank)};
+    return {sum_of(s_.above, group_.rank), DSA_FAULT == 204 ? 0 : sum_of(s_.tied, group_.rank)};
   }
 
   // Each CTA adds up its share of the bins, and stores the sums to all.

@@ -6,10 +6,8 @@
 
 namespace dsa {
 
-constexpr int kVector = 4;       // floats of a 16-byte load
-constexpr int kTileVectors = 4;  // of a thread, in flight together
-constexpr int kTileEntries = kTileVectors * kVector;
-constexpr int kTile = kTopkThreads * kTileEntries;
+constexpr int kVector = 4;                           // floats of a 16-byte load
+constexpr int kVectorStep = kTopkThreads * kVector;  // between a thread's vectors
 
 // Vector v holds entries v * kVector - head and on, so that all vectors are aligned.
 struct Slice {
@@ -37,31 +35,36 @@ struct Slice {
     return static_cast<uint32_t>(i) < static_cast<uint32_t>(size);
   }
 
-  // Entries i to i + 3, the first of a vector; what is outside becomes NaN and is not read.
-  __device__ __forceinline__ void load(int i, float* x) const {
-    if (i >= 0 && i + kVector <= size) {
-      const float4 vector = *reinterpret_cast<const float4*>(data + i);
-      x[0] = vector.x, x[1] = vector.y, x[2] = vector.z, x[3] = vector.w;
-    } else {
+  // Calls f(x, i) with some entries at a time, x[4 * v + j] being entry i + v * kVectorStep + j, in
+  // all threads of the CTA together. What is outside of the slice is not read and becomes NaN.
+  template <int vectors, class F>
+  __device__ __forceinline__ void for_each_tile(F f) const {
+    constexpr int kTile = vectors * kVectorStep;
+    const float* at = data - head + threadIdx.x * kVector;
+    int i = static_cast<int>(threadIdx.x) * kVector - head;
+#pragma unroll 1
+    for (int tile = 0; tile < head + size; tile += kTile, i += kTile, at += kTile) {
+      float x[vectors * kVector];
+      const bool whole = tile >= head && tile + kTile <= head + size;
 #pragma unroll
-      for (int j = 0; j < kVector; ++j)
-        x[j] = contains(i + j) ? data[i + j] : __int_as_float(0x7fffffff);
+      for (int v = 0; v < vectors; ++v) {
+        if (whole || (i + v * kVectorStep >= 0 && i + v * kVectorStep + kVector <= size))
+          load_vector(at + v * kVectorStep, x + v * kVector);
+        else
+          load_entries(at + v * kVectorStep, i + v * kVectorStep, x + v * kVector);
+      }
+      f(x, i);
     }
   }
 
-  // Calls f(x, i) with kTileEntries entries at a time, x[4 * v + j] being entry i(v) + j, in all
-  // threads of the CTA together.
-  template <class F>
-  __device__ __forceinline__ void for_each_tile(F f) const {
-    const int thread_first = static_cast<int>(threadIdx.x) * kVector - head;
-#pragma unroll 1
-    for (int tile = 0; tile < head + size; tile += kTile) {
-      const auto index = [=](int v) { return tile + thread_first + v * kTopkThreads * kVector; };
-      float x[kTileEntries];
+ private:
+  __device__ __forceinline__ static void load_vector(const float* from, float* x) {
+    const float4 vector = *reinterpret_cast<const float4*>(from);
+    x[0] = vector.x, x[1] = vector.y, x[2] = vector.z, x[3] = vector.w;
+  }
+  __device__ __forceinline__ void load_entries(const float* from, int i, float* x) const {
 #pragma unroll
-      for (int v = 0; v < kTileVectors; ++v) load(index(v), x + v * kVector);
-      f(x, index);
-    }
+    for (int j = 0; j < kVector; ++j) x[j] = contains(i + j) ? from[j] : __int_as_float(0x7fffffff);
   }
 };
 

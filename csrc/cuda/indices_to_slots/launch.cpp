@@ -1,0 +1,39 @@
+#include <algorithm>
+
+#include "../access.h"
+#include "../ops.h"
+#include "kernel.h"
+
+namespace dsa::cuda {
+
+void indices_to_slots(const IndicesToSlotsParams& p, const Target& target) {
+  const int64_t num_rows = p.indices.size[0], topk = p.indices.size[1];
+  const int64_t batch = p.block_table.size[0];
+  if (num_rows == 0) return;
+  const auto page_size = static_cast<uint32_t>(p.page_size);
+  const int64_t capacity = std::min(p.block_table.size[1] * p.page_size, int64_t{1} << 31);
+  const IndicesToSlotsArgs args{p.indices.as<const int32_t>(),
+                                p.block_table.as<const int32_t>(),
+                                p.row_request.as<const int32_t>(),
+                                p.slots.as<int32_t>(),
+                                p.counts.as<int32_t>(),
+                                num_rows,
+                                topk,
+                                batch,
+                                p.indices.stride[0],
+                                p.block_table.stride[0],
+                                p.slots.stride[0],
+                                batch > 0 ? num_rows / batch : 0,
+                                static_cast<uint32_t>(capacity),
+                                page_size,
+                                Divider::of(page_size)};
+  const bool vectors = topk % kSlotVector == 0 && aligned(p.indices, 16) && aligned(p.slots, 16);
+  const int64_t threads = std::clamp<int64_t>(topk / kSlotVector, 32, kSlotThreads) / 32 * 32;
+  Shape shape;
+  shape.grid[0] = ctas_for(num_rows, 1);
+  shape.block = static_cast<uint32_t>(threads);
+  launch(target, "indices_to_slots.sm80", variant("indices_to_slots", vectors).c_str(), shape,
+         args);
+}
+
+}  // namespace dsa::cuda
