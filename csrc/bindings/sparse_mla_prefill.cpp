@@ -1,4 +1,5 @@
 #include "../cpu/ops.h"
+#include "../cuda/ops.h"
 #include "mla_cache.h"
 
 namespace dsa {
@@ -32,11 +33,16 @@ void sparse_mla_prefill(const Tensor& q, const std::optional<Tensor>& kv,
   p.max_logits =
       op.output<2>("max_logits", max_logits, {{DType::kFloat32}, {num_queries, num_heads}});
   p.lse = op.output<2>("lse", lse, {{DType::kFloat32}, {num_queries, num_heads}});
-  op.run(p, cpu::sparse_mla_prefill);
+  op.run(p, cpu::sparse_mla_prefill, cuda::sparse_mla_prefill);
 }
 
 STABLE_TORCH_LIBRARY_IMPL(dsa_kernels, CPU, m) {
   m.impl("sparse_mla_prefill", TORCH_BOX(&sparse_mla_prefill<Backend::kCpu>));
+  m.impl("sparse_mla_prefill.emulated", TORCH_BOX(&sparse_mla_prefill<Backend::kEmulated>));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(dsa_kernels, CUDA, m) {
+  m.impl("sparse_mla_prefill", TORCH_BOX(&sparse_mla_prefill<Backend::kCuda>));
 }
 
 }  // namespace dsa

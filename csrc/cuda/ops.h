@@ -28,6 +28,7 @@ void paged_indexer_topk(const PagedIndexerTopkParams& p, const Target& target);
 void paged_mqa_logits(const PagedMqaLogitsParams& p, const Target& target);
 void paged_mqa_logits(const PagedMqaLogitsParams& p, int min_keys, const Target& target);
 void sparse_mla_decode(const SparseMlaDecodeParams& p, const Target& target);
+void sparse_mla_prefill(const SparseMlaPrefillParams& p, const Target& target);
 void topk_indices(const TopkIndicesParams& p, const Target& target);
 
 }  // namespace dsa::cuda
