@@ -25,9 +25,8 @@ void indexer_k_cache_store(const IndexerKCacheStoreParams& p, const Target& targ
       .norm_eps = p.norm_eps,
       .input = indexer_input(p.input),
   };
-  const std::string name = std::string("indexer_k_cache_store_") +
-                           (p.k.dtype == DType::kBFloat16 ? "bf16_" : "f32_") +
-                           std::to_string(head_dim);
+  const std::string name =
+      std::string("indexer_k_cache_store_") + name_of(p.k.dtype) + "_" + std::to_string(head_dim);
   const bool vectors = aligned(p.k, 16) && aligned(p.norm_weight, 16) && aligned(p.norm_bias, 16) &&
                        aligned(p.input.cos_sin, 16) && aligned_pages(p.cache, 8);
   Shape shape;

@@ -15,8 +15,8 @@ void merge_attention_states(const MergeAttentionStatesParams& p, const Target& t
       .lse = p.lse.as<float>(),
       .num_parts = p.outs.size[0],
       .num_rows = num_rows,
-      .num_heads = num_heads,
       .d_v = d_v,
+      .heads = Blocks::of(num_heads),
       .outs_part_stride = p.outs.stride[0],
       .outs_row_stride = p.outs.stride[1],
       .outs_head_stride = p.outs.stride[2],
@@ -32,8 +32,8 @@ void merge_attention_states(const MergeAttentionStatesParams& p, const Target& t
   const int64_t vector = 16 / std::max(in, out);
   const bool vectors =
       d_v % vector == 0 && aligned(p.outs, vector * in) && aligned(p.out, vector * out);
-  const auto type = [](int64_t bytes) { return bytes == 2 ? "_bf16" : "_f32"; };
-  const std::string name = std::string("merge_attention_states") + type(in) + type(out);
+  const std::string name =
+      std::string("merge_attention_states_") + name_of(p.outs.dtype) + "_" + name_of(p.out.dtype);
   Shape shape;
   shape.grid[0] = ctas_for(num_rows * num_heads, kMergeThreads / 32);
   shape.block = kMergeThreads;

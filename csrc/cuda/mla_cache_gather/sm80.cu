@@ -117,7 +117,7 @@ template <class Format, class T, int access>
 __device__ __forceinline__ void gather_rows(const MlaCacheGatherArgs& p, int32_t first) {
   const int rows = min(cuda::kLatentGatherRows, p.rows.num_rows - first);
   const Source mine = find_source(p.rows, first, rows);
-#pragma unroll
+#pragma unroll 1
   for (int pair = 0; pair < cuda::kLatentGatherRows; pair += kRowsInFlight) {
     Raw raw[kRowsInFlight][kTurns];
     Source source[kRowsInFlight];

@@ -22,11 +22,8 @@ void mla_cache_store(const MlaCacheStoreParams& p, const Target& target) {
       .wide_slots = p.slots.dtype == DType::kInt64,
       .ue8m0 = p.ue8m0,
   };
-  const char* format = p.format == CacheFormat::kV32  ? "v32"
-                       : p.format == CacheFormat::kV4 ? "v4"
-                                                      : "bf16";
-  const std::string name = std::string("mla_cache_store_") + format +
-                           (p.kv_c.dtype == DType::kBFloat16 ? "_bf16" : "_f32");
+  const std::string name =
+      std::string("mla_cache_store_") + name_of(p.format) + "_" + name_of(p.kv_c.dtype);
   const bool vectors = aligned(p.kv_c, 16) && aligned(p.k_pe, 16) && aligned_pages(p.cache, 16);
   Shape shape;
   shape.grid[0] = ctas_for(num_tokens, kLatentThreads / 32);
