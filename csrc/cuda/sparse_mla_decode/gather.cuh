@@ -100,7 +100,7 @@ struct Fp8Gather {
   }
 
   __device__ __forceinline__ void store_rope(Key& key, const uint4 (&rope)[2][2]) const {
-    Tile& tile = kCodeTiles == kValueTiles ? key.last : key.values[kCodeTiles];
+    Tile& tile = key.tile(kCodeTiles);
 #pragma unroll
     for (int r = 0; r < 2; ++r)
 #pragma unroll
@@ -205,10 +205,9 @@ struct BFloat16Gather {
   __device__ __forceinline__ void copy(Key& key, uint64_t& full) const {
 #pragma unroll
     for (int r = 0; r < kRowsOfThread; ++r)
-#pragma unroll
+#pragma unroll(aligned ? tiles : 1)
       for (int t = first_tile; t < first_tile + tiles; ++t) {
-        Tile& tile = t == kValueTiles ? key.last : key.values[t];
-        bf16* to = chunk_of(tile, first_row + row(r), chunk);
+        bf16* to = chunk_of(key.tile(t), first_row + row(r), chunk);
         const bf16* from = records[r] + t * kTileDims;
         if constexpr (aligned)
           cp_async_16(to, from);
