@@ -27,6 +27,7 @@ WIDE = {
     "sparse_mla_decode": dict(
         batch=1, num_kv=4096, num_heads=128, topk=2048, cache_format="v32", attn_sink="normal"
     ),
+    "sparse_mla_prefill": dict(num_queries=1, num_kv=4096, num_heads=128, topk=2048),
     "paged_mqa_logits": dict(seq_lens=[300, 70], next_n=2, num_heads=64),
     "indexer_q_rope_quant": dict(num_tokens=5, num_heads=64, rope_layout="neox"),
     "indexer_k_cache_store": dict(num_tokens=70, num_pages=3, page_size=64),

@@ -3,11 +3,25 @@
 
 #include <algorithm>
 
+#include "../device/cp_async.cuh"
 #include "../device/mla_record.cuh"
 #include "selection.cuh"
 #include "shared.cuh"
 
 namespace dsa::prefill {
+
+// The scale of the 64 dims of `tile`, of a record that begins anywhere.
+__device__ __forceinline__ float load_scale(Record<V32> record, int tile) {
+  const uint8_t* at = record.data + V32::kScaleOffset + 4 * (tile / 2);
+  uint32_t word = 0;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) word |= uint32_t{__ldg(at + i)} << 8 * i;
+  return __uint_as_float(word);
+}
+
+__device__ __forceinline__ float load_scale(Record<V4> record, int tile) {
+  return ue8m0_to_float(__ldg(record.scales + tile));
+}
 
 // A thread's part of a block: of 2 rows, 32 apart, every fourth 16-byte chunk. So 8 lanes store to 8
 // rows of a tile, which lie in different banks, and 4 lanes read 64 bytes of a record.
@@ -43,66 +57,102 @@ struct Fp8Gather {
     for (int r = 0; r < kRows; ++r) {
       valid[r] = selection.valid(slots[r]);
       records[r] = find_record<Format>(cache, slots[r], valid[r]);
-      scales[r].template load<aligned>(records[r].data, records[r].scales);
+      if constexpr (aligned) scales[r].template load<true>(records[r].data, records[r].scales);
     }
   }
 
-  // A thread's chunks of a half: of each row and tile of codes one, and of RoPE dims two.
+  // The tiles of a half that are codes. A thread has one chunk of each row and tile, which becomes
+  // two.
   template <Half half>
-  struct Chunks {
+  struct Codes {
     static constexpr int kBegin = S::begin_of(half);
     static constexpr int kTiles = std::min(kCodeTiles, S::end_of(half)) - kBegin;
-    static constexpr int kOfRow = kTiles + (half == kRight ? 2 : 0);
-    uint4 bytes[kRows][kOfRow];
+    uint4 chunk[kRows][kTiles];
   };
 
-  template <Half half>
-  __device__ __forceinline__ uint4 load_chunk(int r, int i) const {
-    using C = Chunks<half>;
-    const int at = i < C::kTiles ? 64 * (C::kBegin + i) : Format::kRopeOffset + 64 * (i - C::kTiles);
-    return load_16<aligned>(records[r].data + at + 16 * quarter);
+  __device__ __forceinline__ uint4* place(Tile& tile, int r, int chunk) const {
+    return reinterpret_cast<uint4*>(chunk_of(tile, row + 32 * r, chunk));
   }
 
-  template <Half half, bool bf16_scales>
-  __device__ __forceinline__ void store_chunk(Tile* tiles, int r, int i, uint4 bytes) const {
-    using C = Chunks<half>;
-    const auto place = [&](int tile, int chunk) {
-      return reinterpret_cast<uint4*>(chunk_of(tiles[tile], row + 32 * r, chunk));
-    };
-    if (i < C::kTiles) {
-      const int tile = C::kBegin + i;
-      const float scale = scales[r].of_tile(DSA_FAULT == 303 ? 0 : tile);
-      *place(tile, 2 * quarter) = dequantize<bf16_scales>(bytes.x, bytes.y, scale);
-      *place(tile, 2 * quarter + 1) = dequantize<bf16_scales>(bytes.z, bytes.w, scale);
-    } else {
-      *place(S::kTiles - 1, quarter + 4 * (i - C::kTiles)) = bytes;
-    }
+  template <bool bf16_scale>
+  __device__ __forceinline__ void store_chunk(Tile& tile, int r, uint4 codes, float scale) const {
+    *place(tile, r, 2 * quarter) = dequantize<bf16_scale>(codes.x, codes.y, scale);
+    *place(tile, r, 2 * quarter + 1) = dequantize<bf16_scale>(codes.z, codes.w, scale);
   }
 
+  // Row by row: the compiler would unpack the codes of both at once, and has no registers for that.
   template <Half half, bool bf16_scales>
-  __device__ __forceinline__ void store(Tile* tiles, const Chunks<half>& c) const {
+  __device__ __forceinline__ void store(Tile* tiles, const Codes<half>& codes) const {
+    constexpr int kTiles = Codes<half>::kTiles;
+    Scales<Format> scale = scales[0];
+    uint4 chunk[kTiles];
 #pragma unroll
-    for (int k = kRows * c.kOfRow - 1; k >= 0; --k) {  // what needs no arithmetic first
-      const int r = k % kRows, i = k / kRows;
-      store_chunk<half, bf16_scales>(tiles, r, i,
-                                     aligned ? c.bytes[r][i] : load_chunk<half>(r, i));
+    for (int t = 0; t < kTiles; ++t) chunk[t] = codes.chunk[0][t];
+#pragma unroll 1
+    for (int r = 0; r < kRows; ++r) {
+#pragma unroll
+      for (int t = 0; t < kTiles; ++t) {
+        const int tile = Codes<half>::kBegin + t;
+        store_chunk<bf16_scales>(tiles[tile], r, chunk[t],
+                                 scale.of_tile(DSA_FAULT == 303 ? 0 : tile));
+        chunk[t] = codes.chunk[1][t];
+      }
+      scale = scales[1];
     }
   }
 
-  // Aligned chunks are on their way while the buffer is waited for.
+  // Codes are on their way while the buffer is waited for. RoPE dims are copied beside.
   template <Half half>
   __device__ __forceinline__ void copy(int buffer, uint32_t parity) {
-    using C = Chunks<half>;
-    C c;
-    if constexpr (aligned)
+    Codes<half> codes;
 #pragma unroll
-      for (int k = 0; k < kRows * C::kOfRow; ++k)
-        c.bytes[k % kRows][k / kRows] = load_chunk<half>(k % kRows, k / kRows);
+    for (int r = 0; r < kRows; ++r)
+#pragma unroll
+      for (int t = 0; t < codes.kTiles; ++t)
+        codes.chunk[r][t] =
+            load_16<true>(records[r].data + kTileDims * (codes.kBegin + t) + 16 * quarter);
     mbarrier_wait(s.empty[buffer][half], parity);
+    if (half == kRight)
+#pragma unroll
+      for (int r = 0; r < kRows; ++r)
+#pragma unroll
+        for (int i = 0; i < 2; ++i)
+          cp_async_16(place(s.keys[buffer][S::kTiles - 1], r, quarter + 4 * i),
+                      records[r].data + Format::kRopeOffset + 64 * i + 16 * quarter);
     if (__all_sync(~0u, scales[0].are_bf16() && scales[1].are_bf16()))
-      store<half, true>(s.keys[buffer], c);
+      store<half, true>(s.keys[buffer], codes);
     else
-      store<half, false>(s.keys[buffer], c);
+      store<half, false>(s.keys[buffer], codes);
+  }
+
+  // The same of records that begin anywhere, byte by byte.
+  template <Half half>
+  __device__ __forceinline__ void copy_unaligned(int buffer, uint32_t parity) {
+    mbarrier_wait(s.empty[buffer][half], parity);
+#pragma unroll 1
+    for (int k = S::begin_of(half) * kRows; k < S::end_of(half) * kRows; ++k) {
+      const int r = k % kRows, t = k / kRows;
+      const Record<Format> record = {r == 0 ? records[0].data : records[1].data,
+                                     r == 0 ? records[0].scales : records[1].scales};
+      Tile& tile = s.keys[buffer][t];
+      if (t < kCodeTiles) {
+        const uint4 codes = load_16<false>(record.data + kTileDims * t + 16 * quarter);
+        store_chunk<false>(tile, r, codes, load_scale(record, t));
+      } else {
+#pragma unroll 1
+        for (int chunk = quarter; chunk < 8; chunk += 4)
+          *place(tile, r, chunk) = load_16<false>(record.data + Format::kRopeOffset + 16 * chunk);
+      }
+    }
+  }
+
+  template <Half half>
+  __device__ __forceinline__ void fill(int buffer, uint32_t parity) {
+    if constexpr (aligned)
+      copy<half>(buffer, parity);
+    else
+      copy_unaligned<half>(buffer, parity);
+    if (half == kRight) cp_async_mbarrier_arrive(s.full[buffer][half]);
     if (half == first_half(buffer)) store_valid(s.valid[buffer]);
     fence_async_proxy();
     mbarrier_arrive(s.full[buffer][half]);
@@ -121,8 +171,8 @@ struct Fp8Gather {
     const uint32_t parity = j / 2 % 2 ^ 1;
     find();
     fetch_slots(j + 1);
-    copy<first_half(buffer)>(buffer, parity);
-    copy<first_half(buffer ^ 1)>(buffer, parity);
+    fill<first_half(buffer)>(buffer, parity);
+    fill<first_half(buffer ^ 1)>(buffer, parity);
   }
 
   __device__ __forceinline__ void run(int blocks) {

@@ -50,7 +50,8 @@ template <int d_qk>
 struct BFloat16Keys {
   using S = Shared<d_qk, 1>;
   static constexpr int kRegisters = 56, kMathRegisters = 224;
-  static constexpr int kWarpArrivals = 4;  // beside those of 128 threads' copies
+  // Of a half that is loaded: the threads' copies, and their warps.
+  static constexpr int arrivals(Half) { return kWarpgroup + 4; }
 
   static __device__ __forceinline__ void gather(S& s, const Selection& selection,
                                                 const SparseMlaPrefillArgs& a, int64_t query) {
@@ -74,7 +75,8 @@ template <class Format>
 struct Fp8Keys {
   using S = Shared<Format::kNopeDim + kRopeDim, 0>;
   static constexpr int kRegisters = 88, kMathRegisters = 208;
-  static constexpr int kWarpArrivals = 0;
+  // Those of the right half arrive for RoPE dims, which are copied, and for codes.
+  static constexpr int arrivals(Half half) { return half == kRight ? 2 * kWarpgroup : kWarpgroup; }
 
   static __device__ __forceinline__ void gather(S& s, const Selection& selection,
                                                 const SparseMlaPrefillArgs& a, int64_t) {
@@ -90,8 +92,8 @@ __device__ __forceinline__ void init_barriers(typename Keys::S& s) {
 #pragma unroll
   for (int buffer = 0; buffer < 2; ++buffer)
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      mbarrier_init(s.full[buffer][half], kWarpgroup + Keys::kWarpArrivals);
+    for (const Half half : {kLeft, kRight}) {
+      mbarrier_init(s.full[buffer][half], Keys::arrivals(half));
       mbarrier_init(s.empty[buffer][half], 4);  // warps of the warpgroup whose half it is
     }
   fence_mbarrier_init();
