@@ -48,8 +48,8 @@ struct Gather {
   const uint8_t* from[kRows];
   bool valid[kRows];
 
-  __device__ __forceinline__ Gather(S& s, const Selection& selection,
-                                    const SparseMlaPrefillArgs& a, int64_t query)
+  __device__ __forceinline__ Gather(S& s, const Selection& selection, const SparseMlaPrefillArgs& a,
+                                    int64_t query)
       : s(s),
         selection(selection),
         rows(a, query),
@@ -83,8 +83,8 @@ struct Gather {
 
   template <Half half>
   __device__ __forceinline__ void copy(int buffer) {
-    // Copies arrive for themselves alone. This is for what the warp stored, and for what was read of
-    // the buffer before.
+    // Copies arrive for themselves alone. This is for what the warp stored, and for what was read
+    // of the buffer before.
     if (lane_index() == 0) mbarrier_arrive(s.full[buffer][half]);
 #pragma unroll
     for (int r = 0; r < kRows; ++r)
