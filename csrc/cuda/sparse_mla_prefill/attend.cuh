@@ -46,9 +46,9 @@ struct Attention {
 
   S& s;
   const int row;
-  const float scale;                       // of scores, times log2 e
-  uint32_t held[S::kHeld][4][4];           // the last tiles of q, as A of wgmma
-  float output[128];                       // [64 heads x 256 dims]
+  const float scale;                        // of scores, times log2 e
+  uint32_t held[S::kHeld][4][4];            // the last tiles of q, as A of wgmma
+  float output[128];                        // [64 heads x 256 dims]
   float maximum[2] = {-FLT_MAX, -FLT_MAX};  // finite, so that differences are no NaN
   float top[2] = {-INFINITY, -INFINITY};
   float sum[2] = {};  // of this thread's weights
@@ -146,8 +146,7 @@ struct Attention {
       sum[r] += score[i];
     }
 #pragma unroll
-    for (int i = 0; i < 16; ++i)
-      weights[i / 4][i % 4] = pack_bf16(score[2 * i], score[2 * i + 1]);
+    for (int i = 0; i < 16; ++i) weights[i / 4][i % 4] = pack_bf16(score[2 * i], score[2 * i + 1]);
   }
 
   // For the other warpgroup.
@@ -162,8 +161,8 @@ struct Attention {
   }
 
   __device__ __forceinline__ uint64_t values(int buffer) const {
-    return opaque(matrix_descriptor(s.keys[buffer][S::begin_of(kOwn)], Swizzle::k128, kRowsOf8,
-                                    kTileBytes));
+    return opaque(
+        matrix_descriptor(s.keys[buffer][S::begin_of(kOwn)], Swizzle::k128, kRowsOf8, kTileBytes));
   }
 
   // output += weights . values of this warpgroup's block.

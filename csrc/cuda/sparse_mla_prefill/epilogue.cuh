@@ -27,8 +27,7 @@ __device__ __forceinline__ RowResult finish_row(const S& s, const SparseMlaPrefi
 
 // Rows of 256 dims, from tiles to global memory; a warp writes a row at a time.
 template <class S, int group>
-__device__ __forceinline__ void copy_out(S& s, bf16* out, int64_t stride, int rows,
-                                         bool aligned) {
+__device__ __forceinline__ void copy_out(S& s, bf16* out, int64_t stride, int rows, bool aligned) {
   const int lane = lane_index();
   out += group * (kValueDim / 2) + 8 * lane;
   Tile& tile = s.q[group * kHalfTiles + lane / 8];
@@ -83,10 +82,8 @@ __device__ __forceinline__ void finish(Attention<S, group>& t, const SparseMlaPr
                    values);
   }
   named_barrier_sync(kStaged + group, kWarpgroup);
-  bf16* out =
-      static_cast<bf16*>(a.out) + query * a.out_stride[0] + first_head * a.out_stride[1];
-  copy_out<S, group>(s, out, a.out_stride[1], min(kHeads, a.num_heads - first_head),
-                        a.out_aligned);
+  bf16* out = static_cast<bf16*>(a.out) + query * a.out_stride[0] + first_head * a.out_stride[1];
+  copy_out<S, group>(s, out, a.out_stride[1], min(kHeads, a.num_heads - first_head), a.out_aligned);
 }
 
 }  // namespace dsa::prefill

@@ -23,8 +23,8 @@ __device__ __forceinline__ float load_scale(Record<V4> record, int tile) {
   return ue8m0_to_float(__ldg(record.scales + tile));
 }
 
-// A thread's part of a block: of 2 rows, 32 apart, every fourth 16-byte chunk. So 8 lanes store to 8
-// rows of a tile, which lie in different banks, and 4 lanes read 64 bytes of a record.
+// A thread's part of a block: of 2 rows, 32 apart, every fourth 16-byte chunk. So 8 lanes store to
+// 8 rows of a tile, which lie in different banks, and 4 lanes read 64 bytes of a record.
 template <class S, class Format, bool aligned>
 struct Fp8Gather {
   static constexpr int kCodeTiles = Format::kNopeDim / kTileDims;

@@ -12,9 +12,8 @@ constexpr int kPrefillThreads = 384;
 // Tiles of 64 rows of 128 bytes, at most: of q, of two blocks of keys, and of weights; then three
 // values for each of two warpgroups' heads, validity and barriers.
 constexpr int kPrefillTiles = 28;
-constexpr uint32_t kPrefillSharedBytes = kPrefillTiles * 8192 +
-                                         3 * 2 * kPrefillHeads * sizeof(float) + 2 * 8 +
-                                         8 * sizeof(uint64_t);
+constexpr uint32_t kPrefillSharedBytes =
+    kPrefillTiles * 8192 + 3 * 2 * kPrefillHeads * sizeof(float) + 2 * 8 + 8 * sizeof(uint64_t);
 
 struct SparseMlaPrefillArgs {
   const void* q;  // bf16 [num_queries, num_heads, d_qk]
@@ -33,13 +32,13 @@ struct SparseMlaPrefillArgs {
   int64_t max_logits_stride;
   float* lse;  // [num_queries, num_heads]
   int64_t lse_stride;
-  float sm_scale;      // its size: where it is negative, q is negated
-  float scale_log2;    // sm_scale log2 e, not zero
-  float natural[2];    // their sum: sm_scale / scale_log2, which is about ln 2
-  bool negate_q;       // sm_scale < 0
-  bool q_aligned;      // rows of q begin at multiples of 16 bytes
-  bool keys_aligned;   // so do those of kv, or pages
-  bool out_aligned;    // so do rows of out
+  float sm_scale;     // its size: where it is negative, q is negated
+  float scale_log2;   // sm_scale log2 e, not zero
+  float natural[2];   // their sum: sm_scale / scale_log2, which is about ln 2
+  bool negate_q;      // sm_scale < 0
+  bool q_aligned;     // rows of q begin at multiples of 16 bytes
+  bool keys_aligned;  // so do those of kv, or pages
+  bool out_aligned;   // so do rows of out
   int32_t num_heads;
   int32_t head_groups;  // of 64 heads
   int32_t topk;

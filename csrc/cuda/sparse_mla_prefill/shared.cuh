@@ -15,7 +15,11 @@ constexpr int kHalfTiles = kValueDim / kTileDims / 2;
 constexpr int kMathThreads = 2 * kWarpgroup;
 
 enum Half { kLeft, kRight };  // dims [0, 256) of a key; the rest
-enum NamedBarrier { kWeights = 1 /* of even blocks; of odd ones */, kMath = 3, kStaged /* and 5 */ };
+enum NamedBarrier {
+  kWeights = 1 /* of even blocks; of odd ones */,
+  kMath = 3,
+  kStaged /* and 5 */
+};
 
 using Tile = bf16[kBlock][kTileDims];
 
@@ -50,6 +54,8 @@ __device__ __forceinline__ bf16* chunk_of(Tile& tile, int row, int chunk) {
 
 // The half of an even block's buffer that is free first, and loaded and scored first; of an odd
 // block's it is the other one.
-__device__ constexpr Half first_half(int block) { return block % 2 == 0 ? kLeft : kRight; }
+__device__ constexpr Half first_half(int block) {
+  return block % 2 == 0 ? kLeft : kRight;
+}
 
 }  // namespace dsa::prefill

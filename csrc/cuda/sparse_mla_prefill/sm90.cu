@@ -19,8 +19,8 @@
 namespace dsa::prefill {
 
 template <class S>
-__device__ __forceinline__ void load_q(S& s, const SparseMlaPrefillArgs& a,
-                                       int64_t query, int first_head) {
+__device__ __forceinline__ void load_q(S& s, const SparseMlaPrefillArgs& a, int64_t query,
+                                       int first_head) {
   constexpr int kChunks = S::kTiles * 8;
   const bf16* q =
       static_cast<const bf16*>(a.q) + query * a.q_stride[0] + first_head * a.q_stride[1];
@@ -58,9 +58,9 @@ struct BFloat16Keys {
     const int blocks = selection.blocks();
     if (a.kv != nullptr) {
       if (a.keys_aligned)
-        Gather<S, ContiguousRows, true>(s, selection, a, query).run(blocks);
+        Gather<S, ContiguousRows<true>, true>(s, selection, a, query).run(blocks);
       else
-        Gather<S, ContiguousRows, false>(s, selection, a, query).run(blocks);
+        Gather<S, ContiguousRows<false>, false>(s, selection, a, query).run(blocks);
     } else {
       if (a.keys_aligned)
         Gather<S, PagedRows<d_qk>, true>(s, selection, a, query).run(blocks);
@@ -136,11 +136,10 @@ __device__ __forceinline__ void prefill(const SparseMlaPrefillArgs& a) {
 
 }  // namespace dsa::prefill
 
-#define KERNEL(name, ...)                                                  \
-  extern "C" __global__ void __launch_bounds__(dsa::prefill::kThreads, 1)  \
-      sparse_mla_prefill_##name(                                           \
-          const __grid_constant__ dsa::SparseMlaPrefillArgs args) {        \
-    dsa::prefill::prefill<dsa::prefill::__VA_ARGS__>(args);                \
+#define KERNEL(name, ...)                                                                 \
+  extern "C" __global__ void __launch_bounds__(dsa::prefill::kThreads, 1)                 \
+      sparse_mla_prefill_##name(const __grid_constant__ dsa::SparseMlaPrefillArgs args) { \
+    dsa::prefill::prefill<dsa::prefill::__VA_ARGS__>(args);                               \
   }
 
 KERNEL(bf16_576, BFloat16Keys<576>)
