@@ -332,9 +332,7 @@ def test_maxima_that_creep_up(backend):
 def test_scale_of_either_sign(backend, scale):
     q, kv, indices = make(2, 5, 200, 150, torch.bfloat16)
     indices[:, 3:90] = -1
-    out, top, lse = dsa_kernels.sparse_mla_prefill(
-        q, kv, indices, sm_scale=scale, backend=backend
-    )
+    out, top, lse = dsa_kernels.sparse_mla_prefill(q, kv, indices, sm_scale=scale, backend=backend)
     for r in range(2):
         keys = kv[gold.valid(indices[r], None, 0, 200)].double()
         scores = scale * q[r].double() @ keys.T
