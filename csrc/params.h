@@ -201,8 +201,8 @@ struct SparseMlaDecodeParams {
   CacheFormat format;         // of both caches
   float sm_scale;
   bool batch_invariant;  // the CPU always is
-  View<4> out;  // q's dtype [batch, next_n, num_heads, 512]
-  View<3> lse;  // float32 [batch, next_n, num_heads]
+  View<4> out;           // q's dtype [batch, next_n, num_heads, 512]
+  View<3> lse;           // float32 [batch, next_n, num_heads]
 };
 
 inline Range row_range(const View<1>& row_start, const View<1>& row_end, int64_t row,

@@ -4,6 +4,7 @@ import argparse
 import importlib
 import sys
 
+from ._errors import BuildError
 from .cli.errors import UsageError
 
 COMMANDS = {
@@ -36,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         return args.main(args)
-    except UsageError as error:
+    except (UsageError, BuildError) as error:
         print(f"{parser.prog} {args.command}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

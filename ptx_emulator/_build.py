@@ -9,6 +9,8 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from ._errors import BuildError
+
 SOURCES = Path(__file__).parent / "csrc"
 # Contraction would round once where a handler rounds twice; nobody reads the exception flags.
 FLAGS = ["-std=c++20", "-O3", "-march=native", "-ffp-contract=off", "-fno-trapping-math"]
@@ -27,7 +29,7 @@ def find_compiler() -> str:
     name = os.environ.get("CXX", "g++")
     path = shutil.which(name)
     if path is None:
-        raise RuntimeError(f"ptx_emulator needs a C++20 compiler; '{name}' was not found")
+        raise BuildError(f"ptx_emulator needs a C++20 compiler; '{name}' was not found")
     return path
 
 
@@ -54,34 +56,40 @@ def library() -> Path:
         objects[source] = cache_directory() / f"{source.stem}-{digest.hexdigest()[:16]}.o"
     whole = hashlib.sha256("".join(o.name for o in objects.values()).encode()).hexdigest()[:16]
     target = cache_directory() / f"ptx_emulator-{whole}.so"
-    if target.exists():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as directory:
-
-        def compile_one(item: tuple[Path, Path]) -> None:
-            source, result = item
-            if not result.exists():
-                part = Path(directory) / result.name
-                _run([compiler, *flags, "-c", str(source), "-o", str(part)])
-                part.replace(result)
-
-        with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS", os.cpu_count() or 1))) as pool:
-            list(pool.map(compile_one, objects.items()))
-        part = Path(directory) / target.name
-        _run(
-            [
-                compiler,
-                *flags,
-                "-shared",
-                "-Wl,-z,defs",
-                *map(str, objects.values()),
-                "-o",
-                str(part),
-            ]
-        )
-        part.replace(target)
+    if not target.exists():
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _build([compiler, *flags], objects, target)
+        except OSError as error:
+            raise BuildError(
+                f"cannot build in {target.parent}: {error}; XDG_CACHE_HOME names another place"
+            ) from error
     return target
+
+
+def _build(compile_command: list[str], objects: dict[Path, Path], target: Path) -> None:
+    """Files come into the cache whole, so that several processes may build at once."""
+
+    def make(result: Path, arguments: list[str]) -> None:
+        part = Path(directory) / result.name
+        _run([*compile_command, *arguments, "-o", str(part)])
+        part.replace(result)
+
+    def make_object(source: Path) -> None:
+        if not objects[source].exists():
+            make(objects[source], ["-c", str(source)])
+
+    with tempfile.TemporaryDirectory(dir=target.parent) as directory:
+        with ThreadPoolExecutor(_jobs()) as pool:
+            list(pool.map(make_object, objects))
+        make(target, ["-shared", "-Wl,-z,defs", *map(str, objects.values())])
+
+
+def _jobs() -> int:
+    text = os.environ.get("MAX_JOBS") or str(os.cpu_count() or 1)
+    if not text.isdecimal() or int(text) == 0:
+        raise BuildError(f"MAX_JOBS has to be a number of processes; it is {text!r}")
+    return int(text)
 
 
 def _closure(source: Path, seen: set[str]) -> set[str]:
@@ -96,4 +104,4 @@ def _closure(source: Path, seen: set[str]) -> set[str]:
 def _run(command: list[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"{' '.join(command)}\n{done.stderr}")
+        raise BuildError(f"{' '.join(command)}\n{done.stderr}")

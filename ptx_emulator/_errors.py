@@ -1,4 +1,4 @@
-"""What a launch may raise."""
+"""What may be raised: by a launch, or by the first use."""
 
 
 class EmulatorError(Exception):
@@ -23,6 +23,10 @@ class LimitError(EmulatorError):
 
 class Unsupported(EmulatorError):
     """The module uses what is not modelled."""
+
+
+class BuildError(RuntimeError):
+    """The emulator itself could not be compiled."""
 
 
 # By Fault::Kind of csrc/error.h.

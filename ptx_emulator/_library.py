@@ -1,7 +1,7 @@
 """The C interface of csrc/c_api.cpp."""
 
 import ctypes
-from ctypes import POINTER, Structure, c_char_p, c_int32, c_uint32, c_uint64, c_void_p
+from ctypes import POINTER, Structure, c_bool, c_char_p, c_int32, c_uint32, c_uint64, c_void_p
 from functools import cache
 
 from ._build import library as built_library
@@ -53,6 +53,7 @@ class LaunchStruct(Structure):
         ("region_count", c_uint64),
         ("coarse_fp8", c_int32),
         ("profile", c_int32),
+        ("stop", POINTER(c_bool)),
     )
 
 

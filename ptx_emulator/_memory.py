@@ -22,6 +22,19 @@ def is_array(array) -> bool:
     return is_tensor(array) or isinstance(array, np.ndarray)
 
 
+def check(array, name: str) -> None:
+    """A TypeError unless the array's bytes are what its elements are made of, in this memory."""
+    if not is_array(array):
+        raise TypeError(f"{name}: an array or a CPU tensor is expected, not {array!r}")
+    if not is_tensor(array):
+        if array.dtype.hasobject:
+            raise TypeError(f"{name}: an array of Python objects")
+    elif array.device.type != "cpu":
+        raise TypeError(f"{name}: a CPU tensor is expected")
+    elif array.is_conj() or array.is_neg():
+        raise TypeError(f"{name}: a lazy conjugate or negation; resolve_conj() or resolve_neg()")
+
+
 def address_of(array) -> int:
     return array.data_ptr() if is_tensor(array) else array.ctypes.data
 
@@ -38,8 +51,7 @@ def region_of(array, name: str) -> _library.Region:
     written = not isinstance(array, Uninitialized)
     if not written:
         array = array.array
-    if is_tensor(array) and array.device.type != "cpu":
-        raise TypeError(f"{name}: a CPU tensor is expected")
+    check(array, name)
     begin, shape, item, strides = address_of(array), tuple(array.shape), *steps_of(array)
     if 0 in shape:
         return _library.Region(begin, 0, name.encode(), 0, written)

@@ -3,11 +3,14 @@
 import ctypes
 import dataclasses
 import math
+import operator
 import os
 import struct
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import SupportsIndex
 
 import numpy as np
 
@@ -38,13 +41,13 @@ class Module:
     def __init__(self, ptx: str | os.PathLike):
         text = str(ptx)
         if isinstance(ptx, os.PathLike) or "\n" not in text:
-            text = Path(ptx).read_text()
+            text = Path(ptx).read_text(encoding="utf-8")
         self._lib = _library.load()
-        data = text.encode()
+        data = text.removeprefix("\ufeff").encode()  # some editors begin a file with that
         error = ctypes.create_string_buffer(4096)
         self._handle = self._lib.ptx_module_load(data, len(data), error, len(error))
         if not self._handle:
-            raise EmulatorError(f"this is no PTX: {error.value.decode()}")
+            raise EmulatorError(f"this is no PTX: {error.value.decode(errors='replace')}")
         self.target = self._lib.ptx_target(self._handle).decode()
         self.kernels = read_kernels(self._lib, self._handle)
         self.unsupported = self._read_unsupported()
@@ -84,10 +87,10 @@ class Module:
             cluster = found.required_cluster or 1
         return self.launch_block(
             found,
-            _triple(grid),
-            _triple(block),
-            _triple(cluster),
-            shared,
+            _dimensions(grid, "grid"),
+            _dimensions(block, "block"),
+            _dimensions(cluster, "cluster"),
+            _integer(shared, "shared"),
             params,
             regions,
             seed=seed,
@@ -118,13 +121,14 @@ class Module:
         """As `launch`, from the block of parameters and regions of memory."""
         if mode not in _MODES:
             raise ValueError(f"mode must be one of {', '.join(_MODES)}; got {mode!r}")
+        most = 2**64 - 1 if max_instructions is None else max_instructions
         options = _library.LaunchStruct(
             grid,
             block,
             cluster,
             shared,
-            seed,
-            2**64 - 1 if max_instructions is None else max_instructions,
+            _integer(seed, "seed", low=-(2**63)),
+            _integer(most, "max_instructions"),
             _MODES[mode],
             races,
             params,
@@ -133,7 +137,7 @@ class Module:
             coarse_fp8,
             profile,
         )
-        outcome = self._lib.ptx_launch(self._handle, kernel.index, ctypes.byref(options))
+        outcome = self._run(kernel, options)
         try:
             kind = self._lib.ptx_outcome_kind(outcome)
             if kind >= 0:
@@ -146,11 +150,37 @@ class Module:
                 "block": list(options.block),
                 "cluster": list(options.cluster),
                 "mode": mode,
-                "seed": seed,
+                "seed": int(seed),
             }
             return self._result(outcome, shape, profile)
         finally:
             self._lib.ptx_outcome_free(outcome)
+
+    def _run(self, kernel: Kernel, options: _library.LaunchStruct) -> int:
+        """The outcome. Python handles Ctrl-C in its main thread, and only between its own
+        instructions: so that one waits while another runs the launch."""
+        stop = ctypes.c_bool(False)
+        options.stop = ctypes.pointer(stop)
+        outcome = []
+
+        def run():
+            outcome.append(self._lib.ptx_launch(self._handle, kernel.index, ctypes.byref(options)))
+
+        if threading.current_thread() is not threading.main_thread():
+            run()
+            return outcome[0]
+        thread = threading.Thread(target=run)
+        try:
+            thread.start()
+            thread.join()
+        except BaseException:
+            stop.value = True
+            if thread.is_alive():
+                thread.join()
+            for freed in outcome:
+                self._lib.ptx_outcome_free(freed)
+            raise
+        return outcome[0]
 
     def variable(self, name: str) -> np.ndarray:
         """The bytes of a variable of the module in global or constant memory."""
@@ -197,9 +227,25 @@ class Module:
         return Launch(stats, Profile(shape, lambda: Counts(*self._code, *read), unique))
 
 
-def _triple(value: int | Sequence[int]):
-    values = [value] if isinstance(value, int) else list(value)
-    return (ctypes.c_uint32 * 3)(*values, *[1] * (3 - len(values)))
+def _dimensions(value: int | Sequence[int], name: str):
+    if isinstance(value, (str, bytes)) or not isinstance(value, (Iterable, SupportsIndex)):
+        raise TypeError(f"{name}: expected a number, or up to three; got {value!r}")
+    values = list(value) if isinstance(value, Iterable) else [value]
+    if not 1 <= len(values) <= 3:
+        raise ValueError(f"{name}: expected a number, or up to three; got {value!r}")
+    numbers = [_integer(v, name, high=2**32) for v in values]
+    return (ctypes.c_uint32 * 3)(*numbers, *[1] * (3 - len(numbers)))
+
+
+def _integer(value: int, name: str, low: int = 0, high: int = 2**64) -> int:
+    """The number; ctypes would cut off what does not fit."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}: an integer is expected, not {value!r}") from None
+    if not low <= number < high:
+        raise ValueError(f"{name}: {number} is out of range")
+    return number
 
 
 def _parameters(kernel: Kernel, args: Sequence, regions: list) -> bytes:
@@ -219,10 +265,10 @@ def _encode(arg, size: int, name: str, regions: list) -> bytes:
     if isinstance(arg, TensorMap):
         regions.append(region_of(arg.array, name))
     source = arg.array if isinstance(arg, Uninitialized) else arg
-    if is_array(source):
+    if is_array(source) or isinstance(arg, Uninitialized):
         if size != 8:
             raise TypeError(f"{name}: an array for a parameter of {size} bytes")
-        regions.append(region_of(arg, name))
+        regions.append(region_of(arg, name))  # checks it
         return struct.pack("<Q", address_of(source))
     if isinstance(arg, (int, np.integer)):
         value = int(arg)
@@ -236,7 +282,10 @@ def _encode(arg, size: int, name: str, regions: list) -> bytes:
         return struct.pack(formats[size], arg)
     if arg is None and size == 8:
         return bytes(8)
-    data = bytes(arg)  # a ctypes value, or anything else with bytes
+    try:
+        data = bytes(arg)  # a ctypes value, or anything else with bytes
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: {arg!r} for a parameter of {size} bytes") from None
     if len(data) != size:
         raise TypeError(f"{name} has {len(data)} bytes, the parameter has {size}")
     return data

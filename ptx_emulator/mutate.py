@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 
 from ._errors import Deadlock, EmulatorError, LimitError, MemoryFault, Race, Unsupported
+from ._mutation_report import Report, Verdict
+from ._mutations import Mutation, mutations
 from .module import Module
-from .mutation_report import Report, Verdict
-from .mutations import Mutation, mutations
 
 # Every schedule that a correct kernel must survive: launch options of Module.
 SCHEDULES = [

@@ -29,6 +29,13 @@ WIDE = {
     ),
     "sparse_mla_prefill": dict(num_queries=1, num_kv=4096, num_heads=128, topk=2048),
     "paged_mqa_logits": dict(seq_lens=[300, 70], next_n=2, num_heads=64),
+    "indexer_q_rope_quant": dict(num_tokens=5, num_heads=64, rope_layout="neox"),
+    "indexer_k_cache_store": dict(num_tokens=70, num_pages=3, page_size=64),
+    "indexer_k_cache_gather": dict(lengths=[150, 3, 70]),
+    "indices_to_slots": dict(batch=2, rows_per_request=3, topk=2048, seq_len=5000),
+    "mla_cache_store": dict(num_tokens=70, num_pages=3, page_size=64, cache_format="v32"),
+    "mla_cache_gather": dict(lengths=[150, 3, 70], cache_format="v32"),
+    "merge_attention_states": dict(num_parts=5, num_rows=3, num_heads=128, empty=0.2),
 }
 
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <string>
 
 #include "../params.h"
 #include "launch.h"
@@ -26,6 +27,19 @@ inline bool aligned_pages(const View<3>& cache, int64_t bytes) {
 // CTAs for `items`, `per_cta` each, as many as a grid has at most.
 inline uint32_t ctas_for(int64_t items, int64_t per_cta) {
   return static_cast<uint32_t>(std::min<int64_t>((items + per_cta - 1) / per_cta, INT32_MAX));
+}
+
+// As kernels' names have it.
+inline const char* name_of(DType dtype) {
+  return dtype == DType::kBFloat16 ? "bf16" : "f32";
+}
+inline const char* name_of(CacheFormat format) {
+  switch (format) {
+    case CacheFormat::kV32: return "v32";
+    case CacheFormat::kV4: return "v4";
+    case CacheFormat::kBFloat16: break;
+  }
+  return "bf16";
 }
 
 // A kernel's name, or that of its variant for any alignment.

@@ -23,26 +23,26 @@ struct Divider {
   }
 };
 
-// Where in a cache something is.
-struct PagePlace {
-  uint32_t page, token;
+// A number divided into blocks: which block, and where in it.
+struct Place {
+  uint32_t block, offset;
 };
 
-// Tokens of a page. Of pages and of their tokens there are fewer than 2^32, as each takes memory.
-struct PageSize {
-  uint32_t tokens;
+// Blocks of `size`, of which there are fewer than 2^32, as of what is in one: each takes memory.
+struct Blocks {
+  uint32_t size;
   Divider divider;
 
-  static PageSize of(int64_t tokens) {
-    const int64_t d = std::clamp(tokens, int64_t{1}, int64_t{1} << 31);
-    return {static_cast<uint32_t>(tokens), Divider::of(static_cast<uint32_t>(d))};
+  static Blocks of(int64_t size) {
+    const int64_t d = std::clamp(size, int64_t{1}, int64_t{1} << 31);
+    return {static_cast<uint32_t>(size), Divider::of(static_cast<uint32_t>(d))};
   }
 
-  // Of a slot, or a position in a request; not negative.
-  constexpr PagePlace place_of(int64_t slot) const {
-    const uint32_t page = slot <= INT32_MAX ? divider.quotient(static_cast<uint32_t>(slot))
-                                            : static_cast<uint32_t>(slot / tokens);
-    return {page, static_cast<uint32_t>(slot) - page * tokens};
+  // n >= 0, of any size.
+  constexpr Place place_of(int64_t n) const {
+    const uint32_t block = n <= INT32_MAX ? divider.quotient(static_cast<uint32_t>(n))
+                                          : static_cast<uint32_t>(n / size);
+    return {block, static_cast<uint32_t>(n) - block * size};
   }
 };
 

@@ -16,15 +16,17 @@ struct IndexerInput {
 
 inline IndexerInput indexer_input(const IndexerInputParams& p) {
   const bool rope = p.rope_layout != RopeLayout::kNone;
-  return {p.positions.data,
-          p.cos_sin.as<const float>(),
-          p.cos_sin.size[0],
-          p.cos_sin.stride[0],
-          rope ? static_cast<int32_t>(p.cos_sin.size[1]) : 0,
-          p.positions.dtype == DType::kInt64,
-          p.rope_layout == RopeLayout::kInterleaved,
-          p.hadamard,
-          p.ue8m0};
+  return {
+      .positions = p.positions.data,
+      .cos_sin = p.cos_sin.as<const float>(),
+      .max_position = p.cos_sin.size[0],
+      .cos_sin_stride = p.cos_sin.stride[0],
+      .rope_dim = rope ? static_cast<int32_t>(p.cos_sin.size[1]) : 0,
+      .wide_positions = p.positions.dtype == DType::kInt64,
+      .interleaved = p.rope_layout == RopeLayout::kInterleaved,
+      .hadamard = p.hadamard,
+      .ue8m0 = p.ue8m0,
+  };
 }
 
 constexpr int kLanesPerIndexerRow = 8;

@@ -39,7 +39,7 @@ def main(args: argparse.Namespace) -> int:
         print(f"the original does not pass: {outcome.failure}")
         return 1
     report = mutator.mutate(
-        Path(args.module).read_text(),
+        Path(args.module).read_text(encoding="utf-8"),
         lambda mutant, **schedule: run(mutant, **options, **schedule),
         jobs=args.jobs,
         every_run=args.every_run,

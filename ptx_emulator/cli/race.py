@@ -3,6 +3,7 @@
 import argparse
 
 from . import launches, modules
+from .errors import UsageError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,6 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
+    if args.seeds < 0:
+        raise UsageError(f"--seeds has to be at least 0; got {args.seeds}")
     module = modules.load(args.module)
     run = launches.run_of(args, module)
     schedules = [("eager", 0), ("late", 0), *(("random", 1 + i) for i in range(args.seeds))]

@@ -75,6 +75,7 @@ struct Function {
 struct Module {
   std::string text;
   std::string_view version, target;
+  int target_line = 0;
   std::vector<Variable> variables;
   std::vector<Function> functions;
   std::vector<SourceLocation> locations;

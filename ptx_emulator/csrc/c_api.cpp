@@ -56,6 +56,7 @@ struct PtxLaunch {
   const PtxRegion* regions;
   uint64_t region_count;
   int32_t coarse_fp8, profile;
+  const volatile bool* stop;
 };
 
 // An instruction of a module, for those who interpret its counts.
@@ -159,6 +160,7 @@ void* ptx_launch(void* module, uint64_t kernel, const PtxLaunch* launch) {
     o.races = launch->races;
     o.coarse_fp8 = launch->coarse_fp8;
     o.profile = launch->profile;
+    o.stop = launch->stop;
     std::vector<const void*> arguments;
     for (const Parameter& p : k.parameters) arguments.push_back(launch->params + p.offset);
     std::vector<Region> memory;

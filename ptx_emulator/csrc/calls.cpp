@@ -111,24 +111,27 @@ void Decoder::call(const Statement& s) {
   const Signature& sig = it->second;
   if (arguments.size() != sig.params.size() || results.size() != sig.results.size())
     throw Error("wrong number of arguments for " + std::string(callee));
-  const auto symbol = [&](const Operand& o) {
-    if (o.kind == Operand::constant) {
-      Symbol c{Symbol::reg, Type::b64};
-      c.ref = constant(o.value.bits, 8);
+  const auto symbol = [&](const Operand& o, const Symbol& other) {
+    if (o.kind == Operand::constant && other.kind == Symbol::reg) {
+      Symbol c{Symbol::reg, other.type};
+      c.ref = constant(o.value.bits, bytes_of(other.type));
       return c;
     }
-    const Symbol* found = find(o.word);
+    const Symbol* found = o.kind == Operand::name ? find(o.word) : nullptr;
     if (!found) throw Error("unknown argument " + std::string(o.word));
+    if (found->kind == Symbol::reg && other.kind == Symbol::reg &&
+        bytes_of(found->type) != bytes_of(other.type))
+      throw Error("argument " + std::string(o.word) + " has another width than the parameter");
     return *found;
   };
   for (size_t i = 0; i < arguments.size(); ++i)
-    copy_argument(s, symbol(arguments[i]), sig.params[i], sig.param_bytes[i]);
+    copy_argument(s, symbol(arguments[i], sig.params[i]), sig.params[i], sig.param_bytes[i]);
   jump.run = call_function;
   jump.d = sig.return_pc;
   jump.target = sig.entry;
   emit(s, jump);
   for (size_t i = 0; i < results.size(); ++i)
-    copy_argument(s, sig.results[i], symbol(results[i]), sig.result_bytes[i]);
+    copy_argument(s, sig.results[i], symbol(results[i], sig.results[i]), sig.result_bytes[i]);
 }
 
 }  // namespace ptx

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cstring>
 
+#include "limits.h"
 #include "warp.h"
 
 namespace ptx {
@@ -23,14 +24,17 @@ Decoder::Decoder(Program& program, std::vector<Unsupported>& unsupported)
                    add_mbarrier_opcodes, add_async_copy_opcodes, add_bulk_opcodes,
                    add_matrix_opcodes, add_wgmma_opcodes})
     add(opcodes_);
-  scopes_.push_back({-1, {}, {}, {}});
+  scopes_.push_back({-1});
   program_.register_bytes = kSpecialBytes;
   program_.constants.reserve(4096);
 }
 
 void Decoder::run() {
-  declare_globals();
   const Module& m = *program_.module;
+  const int architecture = architecture_of(m.target);
+  if (architecture == 0 || architecture > kNewestArchitecture)
+    note(m.target_line, m.target, "targets are modelled up to sm_90a");
+  declare_globals();
   std::vector<const Function*> order;
   std::map<std::string_view, int> state;
   for (const Function& f : m.functions)
@@ -162,7 +166,7 @@ void Decoder::function(const Function& f) {
   function_index_ = static_cast<int>(&f - program_.module->functions.data());
   kernel_shared_ = module_shared_;
   scope_ = static_cast<int>(scopes_.size());
-  scopes_.push_back({0, {}, {}, {}});
+  scopes_.push_back({0});
   const uint32_t entry = static_cast<uint32_t>(program_.code.size());
   if (f.is_entry) {
     kernel_header(f);
@@ -211,12 +215,13 @@ void Decoder::body(const Function& f) {
   for (const Statement& s : f.body) {
     switch (s.kind) {
       case Statement::open:
-        scopes_.push_back({scope_, {}, {}, {}});
+        scopes_.push_back({scope_});
         scope_ = static_cast<int>(scopes_.size()) - 1;
         break;
       case Statement::close: scope_ = scopes_[scope_].parent; break;
       case Statement::label:
-        scopes_[scope_].labels[s.word] = static_cast<uint32_t>(program_.code.size());
+        if (!scopes_[scope_].labels.try_emplace(s.word, program_.code.size()).second)
+          fail_at(s.line, "label " + std::string(s.word) + " is defined twice");
         break;
       case Statement::declare: declare(*s.variable, f); break;
       case Statement::targets: {
@@ -250,9 +255,9 @@ void Decoder::declare(const Variable& v, const Function& f) {
     if (v.count == 0) {
       Symbol s{Symbol::reg, v.type};
       s.ref = family.first;
-      scopes_[scope_].symbols[v.name] = s;
+      add_symbol(v.name, s, v.line);
     } else {
-      families_.push_back({scope_, {v.name, family}});
+      scopes_[scope_].families.push_back({v.name, family});
     }
     return;
   }
@@ -268,28 +273,30 @@ void Decoder::declare(const Variable& v, const Function& f) {
     note(v.line, v.name,
          std::string("a ") + name_of(v.space) + " variable inside " + std::string(f.name));
   }
-  scopes_[scope_].symbols[v.name] = s;
+  add_symbol(v.name, s, v.line);
+}
+
+void Decoder::add_symbol(std::string_view name, const Symbol& symbol, int line) {
+  if (!scopes_[scope_].symbols.try_emplace(name, symbol).second)
+    fail_at(line, std::string(name) + " is declared twice");
 }
 
 const Symbol* Decoder::find(std::string_view name) const {
-  for (int s = scope_; s >= 0; s = scopes_[s].parent)
-    if (const auto it = scopes_[s].symbols.find(name); it != scopes_[s].symbols.end())
-      return &it->second;
-  // A register of a family; it becomes a symbol of its own at its first use.
   size_t digits = name.size();
   while (digits > 0 && std::isdigit(static_cast<unsigned char>(name[digits - 1]))) --digits;
   int index = -1;
   std::from_chars(name.data() + digits, name.data() + name.size(), index);
-  if (index < 0) return nullptr;
-  for (int s = scope_; s >= 0; s = scopes_[s].parent)
-    for (const auto& [scope, named] : families_) {
-      const auto& [prefix, family] = named;
-      if (scope != s || prefix != name.substr(0, digits) || index >= family.count) continue;
+  for (int s = scope_; s >= 0; s = scopes_[s].parent) {
+    auto& symbols = const_cast<Decoder*>(this)->scopes_[s].symbols;
+    if (const auto it = symbols.find(name); it != symbols.end()) return &it->second;
+    // A register of a family; it becomes a symbol of its own at its first use.
+    for (const auto& [prefix, family] : scopes_[s].families) {
+      if (index < 0 || index >= family.count || prefix != name.substr(0, digits)) continue;
       Symbol symbol{Symbol::reg, family.type};
       symbol.ref = family.first + index * family.stride;
-      auto& symbols = const_cast<Decoder*>(this)->scopes_[s].symbols;
       return &(symbols[name] = symbol);
     }
+  }
   return nullptr;
 }
 

@@ -37,17 +37,17 @@ class Decoder {
   Ref return_pc() const { return signatures_.at(function_->name).return_pc; }
 
  private:
-  struct Scope {
-    int parent;
-    std::unordered_map<std::string_view, Symbol> symbols;
-    std::unordered_map<std::string_view, uint32_t> labels;
-    std::vector<std::pair<std::string_view, const Statement*>> target_lists;
-  };
   struct Family {  // %r<100>: %r0 .. %r99
     Type type;
     int count;
     Ref first;
     uint32_t stride;
+  };
+  struct Scope {
+    int parent;
+    std::unordered_map<std::string_view, Symbol> symbols{};
+    std::unordered_map<std::string_view, uint32_t> labels{};
+    std::vector<std::pair<std::string_view, Family>> families{};
   };
   struct Fixup {
     int scope;
@@ -73,6 +73,7 @@ class Decoder {
   void kernel_header(const Function& f);
   void body(const Function& f);
   void declare(const Variable& v, const Function& f);
+  void add_symbol(std::string_view name, const Symbol& symbol, int line);
   void instruction(const Statement& s);
   void call(const Statement& s);
   void copy_argument(const Statement& s, const Symbol& from, const Symbol& to, uint64_t bytes);
@@ -87,7 +88,6 @@ class Decoder {
   Opcodes opcodes_;
   std::vector<Scope> scopes_;  // 0: the module
   int scope_ = 0;
-  std::vector<std::pair<int, std::pair<std::string_view, Family>>> families_;  // with their scope
   std::vector<Fixup> fixups_;
   std::unordered_map<std::string_view, Signature> signatures_;
   std::map<std::pair<uint64_t, int>, Ref> constants_;

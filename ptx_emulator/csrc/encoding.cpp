@@ -237,6 +237,8 @@ std::optional<Special> special_register(std::string_view name) {
       {"%dynamic_smem_size", kDynamicSmemSize, 1},
       {"%total_smem_size", kTotalSmemSize, 1},
       {"%aggr_smem_size", kAggrSmemSize, 1},
+      {"%envreg1", kEnvReg1, 1},
+      {"%envreg2", kEnvReg2, 1},
   };
   for (const Named& n : kNames) {
     if (!name.starts_with(n.name)) continue;

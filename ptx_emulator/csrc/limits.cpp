@@ -1,6 +1,7 @@
 #include "limits.h"
 
 #include <algorithm>
+#include <charconv>
 
 #include "decoder.h"
 #include "error.h"
@@ -12,9 +13,9 @@ namespace {
 constexpr MachineLimits kLimits[] = {
     {80, 163 << 10, 164 << 10, 2048, 32, 108, 1},
     {90, 227 << 10, 228 << 10, 2048, 32, 132, 16},
-    {100, 227 << 10, 228 << 10, 2048, 32, 148, 16},
 };
 constexpr uint64_t kStaticShared = 48 << 10, kRegisters = 65536, kReserved = 1 << 10;
+constexpr uint64_t kLocal = 512 << 10;
 
 [[noreturn]] void fail(const std::string& what, uint64_t is, uint64_t limit) {
   throw Fault(Fault::limit,
@@ -29,8 +30,8 @@ uint64_t threads_of(const LaunchOptions& o) {
 
 int architecture_of(std::string_view target) {
   int sm = 0;
-  for (char c : target)
-    if (c >= '0' && c <= '9') sm = 10 * sm + (c - '0');
+  if (target.starts_with("sm_"))
+    std::from_chars(target.data() + 3, target.data() + target.size(), sm);
   return sm;
 }
 
@@ -88,6 +89,8 @@ void check_limits(const Program& program, const Kernel& kernel, const LaunchOpti
   }
   if (f.max_registers && f.max_registers * threads > kRegisters)
     fail("registers of a CTA (.maxnreg)", f.max_registers * threads, kRegisters);
+  if (kernel.local_bytes > kLocal)
+    fail("bytes of local memory of a thread", kernel.local_bytes, kLocal);
   if (kernel.static_shared > kStaticShared)
     fail("bytes of static shared memory", kernel.static_shared, kStaticShared);
   if (shared_bytes(kernel, o) > l.shared_per_cta)

@@ -5,6 +5,8 @@
 
 namespace ptx {
 
+constexpr int kNewestArchitecture = 90;
+
 struct MachineLimits {
   int architecture;         // 80 for sm_80
   uint64_t shared_per_cta;  // static and dynamic
@@ -16,7 +18,7 @@ struct MachineLimits {
 };
 
 const MachineLimits& limits_of(int architecture);
-int architecture_of(std::string_view target);  // 90 of "sm_90a"
+int architecture_of(std::string_view target);  // 90 of "sm_90a", 0 if it is none
 const MachineLimits& limits_of(const Program& program);
 // A Fault if the launch breaks one.
 void check_limits(const Program& program, const Kernel& kernel, const LaunchOptions& options);

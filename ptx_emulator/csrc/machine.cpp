@@ -18,8 +18,27 @@ uint64_t volume(const uint32_t (&d)[3]) {
 }
 
 // Warp instructions without progress until one more cluster is made resident, for each warp that
-// could run; and until a launch is said to be stuck.
+// could run; and until a launch in which all warps spin, or poll, is said to be stuck.
 constexpr uint64_t kPatience = 2000, kProbe = 200000, kStuck = 20000000;
+// Slices after which a group of lanes lets another one of its warp run.
+constexpr uint32_t kRotation = 16;
+
+// All that the next steps of a warp depend on, but for what it reads of memory.
+struct State {
+  uint32_t pc;
+  Mask active;
+  uint32_t turn;  // when another group of lanes is to run
+  std::vector<std::pair<uint32_t, Mask>> groups;
+  std::vector<uint8_t> registers, local;
+  bool operator==(const State&) const = default;
+};
+
+State state_of(const Warp& w) {
+  State s{w.pc,   w.active, w.slices % kRotation, {}, {w.base[0], w.base[0] + w.register_bytes},
+          w.local};
+  for (const Group& g : w.groups) s.groups.push_back({g.pc, g.lanes});
+  return s;
+}
 
 }  // namespace
 
@@ -65,6 +84,7 @@ void Machine::run() {
     if (now > options.max_instructions)
       fail(Fault::limit, std::string(kernel.name) + ": more than " +
                              std::to_string(options.max_instructions) + " warp instructions");
+    if (options.stop && *options.stop) throw Error(std::string(kernel.name) + ": stopped");
     while (!later_.empty() && later_.front().due <= now) run_one_later();
     const uint64_t idle = now - last_progress_;
     if (idle > kPatience * queue_.size() && started_ < clusters_ &&
@@ -75,7 +95,7 @@ void Machine::run() {
     }
     // Warps that spin on a flag rather than wait don't move, either.
     if (idle > kPatience * queue_.size() && options.mode == Mode::late && run_one_later()) continue;
-    if (idle > kStuck || (idle > kProbe && now > next_probe_ && all_spin()))
+    if ((idle > kStuck && all_poll()) || (idle > kProbe && now > next_probe_ && all_spin()))
       report_stuck("the warps that run change nothing");
     slice(random.below(static_cast<uint32_t>(queue_.size())),
           options.seed ? 16 + random.below(512) : 256);
@@ -124,7 +144,7 @@ void Machine::slice(size_t place, uint32_t length) {
   slice_left_ = &left;
   try {
     // A group that has run for several slices may spin on what another group is to do.
-    const bool rotate = w.active != 0 && ++w.slices % 16 == 0;
+    const bool rotate = w.active != 0 && ++w.slices % kRotation == 0;
     if (!w.groups.empty() && !w.choose(rotate)) left = 0;
     while (left > 0) {
       const Instr& in = code[w.pc];
@@ -179,21 +199,24 @@ bool Machine::all_spin() {
   next_probe_ = now + kProbe;
   for (size_t i = 0; i < queue_.size(); ++i) {
     Warp& w = *queue_[i];
-    if (w.active == 0 || !w.groups.empty()) return false;
-    const uint32_t pc = w.pc;
-    const Mask active = w.active;
-    const std::vector<uint8_t> before(w.base[0], w.base[0] + w.register_bytes);
+    if (w.active == 0) return false;
+    const State before = state_of(w);
     const uint64_t changes = last_progress_;
     bool same = false;
     for (int step = 0; step < 4096 && !same; ++step) {
       slice(i, 1);
       if (!w.queued || last_progress_ != changes) return false;
-      same = w.pc == pc && w.active == active &&
-             std::memcmp(before.data(), w.base[0], before.size()) == 0;
+      same = w.pc == before.pc && w.active == before.active && state_of(w) == before;
     }
     if (!same) return false;
   }
   return true;
+}
+
+// Whether no warp computes, which may be long, rather than wait for another.
+bool Machine::all_poll() const {
+  return std::all_of(queue_.begin(), queue_.end(),
+                     [&](const Warp* w) { return w->polled + kStuck / 2 > now; });
 }
 
 }  // namespace ptx

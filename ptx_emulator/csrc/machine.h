@@ -70,6 +70,8 @@ class Machine {
   void later(std::function<void()> action);
   // Something changed that a spinning warp may see; without such changes a launch ends as stuck.
   void progress() { last_progress_ = now; }
+  // The warp did what warps wait by: a strong load, an atomic operation, a test of an mbarrier.
+  void polls(Warp& w) { w.polled = now; }
   // Has the next of what is to happen later happen now; false if there is none.
   bool run_one_later();
 
@@ -78,7 +80,8 @@ class Machine {
   const LaunchOptions options;
   GlobalMemory& global;
   std::vector<uint8_t> params;
-  Block param_block;  // of them, in their window
+  Block param_block;            // of them, in their window
+  uint64_t grid_workspace = 0;  // address of what a cooperative launch keeps its barrier in
   Random random;
   uint64_t now = 0;  // warp instructions before this slice
   uint64_t elapsed() const { return now + (slice_left_ ? slice_length_ - *slice_left_ : 0); }
@@ -108,6 +111,7 @@ class Machine {
   void fill_specials(Warp& w, const Cta& cta);
   void slice(size_t place, uint32_t length);
   bool all_spin();
+  bool all_poll() const;
   void finish(Warp& w);
   [[noreturn]] void fail(Fault::Kind kind, const std::string& text) const;
   std::string text_of(const Warp& w, const Fault& fault) const;

@@ -103,6 +103,7 @@ Flow atomic(Warp& w, const Instr& in, Mask mask) {
         for_each_lane(part.mask, [&](int l) { apply(l, block.at(part.at[l]), global); });
       },
       [&](int l, uint8_t* at) { apply(l, at, false); });
+  w.machine->polls(w);
   if (changed) w.machine->progress();
   for (int v = 0; v < elements; ++v) {
     if (refs[v] == kNoRef) continue;

@@ -133,6 +133,13 @@ Flow cta_barrier(Warp& w, const Instr& in, Mask mask) {
   if (count && (threads == 0 || threads % kLanes))
     throw Fault(Fault::trap,
                 "a barrier of " + std::to_string(threads) + " threads: a multiple of 32 is needed");
+  // It would stand in for a warp that has not come, which is then not waited for.
+  const Barrier& barrier = barriers_of(*w.cta).barriers[which];
+  if (!waits && barrier.in_use && barrier.came[w.index])
+    throw Fault(Fault::race,
+                "a second arrival of the warp at barrier " + std::to_string(which) +
+                    ", where others have not come to the first yet",
+                first);
   if (waits) {
     barriers_of(*w.cta).barriers[which].waiters.push_back({&w, mask, &in});
     w.park(Wait::cta_barrier, mask, w.pc + 1, 0, which);

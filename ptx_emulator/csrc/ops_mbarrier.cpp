@@ -97,6 +97,7 @@ Flow change_tx(Warp& w, const Instr& in, Mask mask) {
 Flow wait(Warp& w, const Instr& in, Mask mask) {
   Access a;
   find_addresses(w, in, mask, 8, a);
+  w.machine->polls(w);
   Mask complete = 0;
   Mbarrier* b = nullptr;
   for_each_lane(mask, [&](int l) {

@@ -62,6 +62,7 @@ template <class M, class R>
 Flow load(Warp& w, const Instr& in, Mask mask) {
   Access a;
   find_addresses(w, in, mask, in.extra, a);
+  if (in.order != Order::weak) w.machine->polls(w);
   alignas(64) uint8_t buffer[kLanes * kMostBytes];
   access_memory(
       w, a, {true, false, in.order, in.scope}, in.extra,
@@ -93,7 +94,7 @@ Flow store(Warp& w, const Instr& in, Mask mask) {
       w, a, {false, true, in.order, in.scope}, in.extra,
       [&](const Block& b, const Access& part) { copy_out(b, part, buffer); },
       [&](int l, uint8_t* to) { std::memcpy(to, buffer + l * in.extra, in.extra); });
-  w.machine->progress();
+  if (in.space != Space::local) w.machine->progress();
   return Flow::next;
 }
 

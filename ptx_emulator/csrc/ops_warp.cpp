@@ -251,20 +251,29 @@ Flow active_mask(Warp& w, const Instr& in, Mask mask) {
   return Flow::next;
 }
 
-// a: members
+// a: members; lanes that name different ones, such as tiles of a warp, meet apart.
 Flow sync_warp(Warp& w, const Instr& in, Mask mask) {
   const Mask* m = w.in<Mask>(in.a);
-  const Mask members = m[__builtin_ctz(mask)];
-  for_each_lane(mask, [&](int l) {
-    if (m[l] != members) throw Fault(Fault::unsupported, "lanes with different member masks", l);
-    if (!(members >> l & 1))
-      throw Fault(Fault::trap, "the lane is not in its own member mask " + hex(m[l]), l);
-  });
-  if ((members & w.alive & ~mask) == 0) {
-    if (w.clock) w.machine->races->sync_lanes(w, mask);
-    return Flow::next;
+  Mask waiting = 0;
+  for (Mask left = mask; left;) {
+    const Mask members = m[__builtin_ctz(left)];
+    Mask same = 0;
+    for_each_lane(left, [&](int l) { same |= Mask{m[l] == members} << l; });
+    left &= ~same;
+    if (same & ~members)
+      throw Fault(Fault::trap, "the lane is not in its own member mask " + hex(members),
+                  __builtin_ctz(same & ~members));
+    if (members & w.alive & ~same) {
+      w.groups.push_back({w.pc + 1, same, Wait::warp_barrier, members, w.pc});
+      waiting |= same;
+    } else if (w.clock) {
+      w.machine->races->sync_lanes(w, same);
+    }
   }
-  w.park(Wait::warp_barrier, mask, w.pc + 1, members);
+  if (!waiting) return Flow::next;
+  w.active &= ~waiting;
+  if (w.active) w.groups.push_back({w.pc + 1, w.active});
+  w.active = 0;
   w.release_warp_barriers();
   return Flow::regroup;
 }

@@ -22,8 +22,9 @@ struct LaunchOptions {
   uint64_t max_instructions = ~uint64_t{0};  // of all warps; a launch that takes more is given up
   Mode mode = Mode::eager;
   bool races = true;
-  bool coarse_fp8 = false;  // wgmma of fp8 sums as coarsely as Hopper does
-  bool profile = false;     // what is accessed in memory, too; instructions are always counted
+  bool coarse_fp8 = false;              // wgmma of fp8 sums as coarsely as Hopper does
+  const volatile bool* stop = nullptr;  // once it is true, the launch is given up
+  bool profile = false;  // what is accessed in memory, too; instructions are always counted
 };
 
 struct Stats {

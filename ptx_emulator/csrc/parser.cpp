@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <bit>
+#include <limits>
+#include <set>
 
 #include "error.h"
 #include "lexer.h"
@@ -28,6 +30,7 @@ class Parser {
 
   std::unique_ptr<Module> run() {
     while (peek().kind != Token::end) top_level();
+    if (module_->version.empty() || module_->target.empty()) fail("expected .version and .target");
     return std::move(module_);
   }
 
@@ -52,11 +55,20 @@ class Parser {
     if (peek().kind != Token::word) fail("expected a name");
     return next().spelling;
   }
-  int small_integer() { return static_cast<int>(integer_expression()); }
+  int small_integer(uint64_t most = std::numeric_limits<int>::max()) {
+    const uint64_t value = integer_expression();
+    if (value > most) fail("expected a number up to " + std::to_string(most));
+    return static_cast<int>(value);
+  }
+  int alignment() {
+    const int bytes = small_integer();
+    if (!std::has_single_bit(static_cast<unsigned>(bytes))) fail("expected a power of two");
+    return bytes;
+  }
 
-  void skip_line() {
-    const int line = peek().line;
-    while (peek().kind != Token::end && peek().line == line) ++at_;
+  void skip_statement() {
+    for (; !take(";"); ++at_)
+      if (peek().kind == Token::end) fail("expected ';'");
   }
   void skip_braces() {
     expect("{");
@@ -72,6 +84,7 @@ class Parser {
       ++at_;
       const int line = peek().line;
       (w == ".version" ? module_->version : module_->target) = next().spelling;
+      if (w == ".target") module_->target_line = line;
       while (peek().line == line && peek().kind != Token::end) ++at_;
     } else if (w == ".address_size") {
       ++at_;
@@ -84,7 +97,7 @@ class Parser {
       at_ += 2;
       skip_braces();
     } else if (w == ".pragma" || w == ".alias") {
-      while (!take(";")) ++at_;
+      skip_statement();
     } else if (!take(";")) {
       declaration();
     }
@@ -173,6 +186,8 @@ class Parser {
     } else {
       if (is_extern) fail("an .extern function has no body");
       body(f);
+      if (!defined_.insert(f.name).second)
+        fail_at(f.line, std::string(f.name) + " is defined twice");
     }
     module_->functions.push_back(std::move(f));
   }
@@ -191,7 +206,8 @@ class Parser {
     const std::string_view w = word();
     const auto dimensions = [&](int* out) {
       for (int i = 0; i < 3; ++i) {
-        out[i] = i == 0 || take(",") ? small_integer() : 1;
+        out[i] = i == 0 || take(",") ? small_integer(1024) : 1;
+        if (out[i] == 0) fail("expected a number greater than 0");
       }
     };
     if (w == ".reqntid") {
@@ -209,7 +225,7 @@ class Parser {
     } else if (w == ".maxclusterrank" || w == ".maxnctapersm") {
       integer_expression();
     } else if (w == ".pragma") {
-      while (!take(";")) ++at_;
+      skip_statement();
     } else if (w != ".explicitcluster" && w != ".noreturn") {
       --at_;
       fail("unknown directive of a function");
@@ -242,14 +258,14 @@ class Parser {
     } else if (t.spelling == ".loc") {
       loc();
     } else if (t.spelling == ".pragma") {
-      while (!take(";")) ++at_;
+      skip_statement();
     } else if (t.spelling == ".branchtargets" || t.spelling == ".calltargets") {
       Statement s = make(Statement::targets);
       s.word = word();
       operands(s.operands);
       out.push_back(std::move(s));
     } else if (t.spelling == ".callprototype") {
-      while (!take(";")) ++at_;
+      skip_statement();
     } else if (parse_space(t.spelling)) {
       for (Variable& v : variables()) {
         Statement s = make(Statement::declare);
@@ -278,6 +294,7 @@ class Parser {
       const char* end = modifier.data() + modifier.size();
       s.word = {s.word.data(), static_cast<size_t>(end - s.word.data())};
     }
+    in_call_ = s.word.starts_with("call");
     if (!is(";")) {
       operands(s.operands);
     } else {
@@ -306,13 +323,10 @@ class Parser {
     if (take("{")) {
       o.kind = Operand::vector;
       o.items = items("}");
-    } else if (is("(") && peek(1).kind == Token::word) {
+    } else if (is("(") && (in_call_ || peek(1).kind == Token::word)) {
       ++at_;
       o.kind = Operand::list;
       o.items = items(")");
-    } else if (is("(") && peek(1).spelling == ")") {
-      at_ += 2;
-      o.kind = Operand::list;
     } else if (take("[")) {
       address(o);
     } else if (take("!")) {
@@ -336,7 +350,21 @@ class Parser {
     return o;
   }
 
+  // Brackets within brackets are parsed by recursion, for which a stack has to do.
+  class Nesting {
+   public:
+    explicit Nesting(Parser& parser) : parser_(parser) {
+      if (++parser_.depth_ > 100) parser_.fail("brackets are nested too deep");
+    }
+    ~Nesting() { --parser_.depth_; }
+    Nesting(const Nesting&) = delete;
+
+   private:
+    Parser& parser_;
+  };
+
   std::vector<Operand> items(std::string_view close) {
+    const Nesting nesting(*this);
     std::vector<Operand> all;
     while (!take(close)) {
       all.push_back(single_operand());
@@ -390,7 +418,7 @@ class Parser {
     while (v.type == Type::none) {
       const std::string_view w = word();
       if (w == ".align") {
-        v.align = small_integer();
+        v.align = alignment();
       } else if (w == ".v2" || w == ".v4" || w == ".v8") {
         v.vector = w[2] - '0';
       } else if (w == ".ptr") {
@@ -405,8 +433,7 @@ class Parser {
     // .param .u64 .ptr .global .align 16 name
     while (peek().spelling.starts_with(".")) {
       if (take(".align")) {
-        v.align = v.align ? v.align : 0;
-        integer_expression();
+        integer_expression();  // of what the parameter points to
       } else {
         ++at_;
       }
@@ -429,14 +456,18 @@ class Parser {
     }
     while (take("[")) {
       v.is_array = true;
-      v.elements *= is("]") ? 0 : static_cast<int64_t>(integer_expression());
+      v.elements *= is("]") ? 0 : small_integer();
+      if (v.elements > std::numeric_limits<int>::max()) fail("too many elements");
       expect("]");
     }
     if (take("=")) initializer(v.initial);
     if (v.is_array && v.elements == 0 && !v.initial.empty()) v.elements = v.initial.size();
+    if (v.initial.size() > static_cast<uint64_t>(v.elements) * v.vector)
+      fail_at(v.line, std::string(v.name) + " has fewer elements than its initialiser");
   }
 
   void initializer(std::vector<Constant>& out) {
+    const Nesting nesting(*this);
     if (!take("{")) {
       out.push_back(constant());
       return;
@@ -492,6 +523,7 @@ class Parser {
     return value;
   }
   uint64_t factor() {
+    const Nesting nesting(*this);
     if (take("-")) return -factor();
     if (take("+")) return factor();
     if (take("~")) return ~factor();
@@ -506,8 +538,11 @@ class Parser {
 
   std::unique_ptr<Module> module_;
   std::vector<Token> tokens_;
+  std::set<std::string_view> defined_;  // functions
   size_t at_ = 0;
   int location_ = -1;
+  int depth_ = 0;
+  bool in_call_ = false;  // where parentheses enclose lists
 };
 
 }  // namespace

@@ -107,8 +107,13 @@ Stats Module::launch(const Kernel& kernel, const LaunchOptions& options,
                r.written_bits);
   for (const auto& g : program.globals)
     global.add(g.address, g.size, std::string(g.name), g.is_constant, true);
+  // As cooperative_groups lays it out: its size, and a counter for grid_group::sync().
+  alignas(16) uint32_t workspace[4] = {sizeof(workspace)};
+  const uint64_t workspace_at = reinterpret_cast<uint64_t>(workspace);
+  global.add(workspace_at, sizeof(workspace), "the grid's workspace", false, true);
   global.finish(options.races);
   ptx::Machine machine(program, k, options, global, block_of(k, arguments));
+  machine.grid_workspace = workspace_at;
   machine.run();
   machine.stats.profile = std::move(machine.profile);
   return std::move(machine.stats);

@@ -142,6 +142,8 @@ void Machine::fill_specials(Warp& w, const Cta& cta) {
   same(kDynamicSmemSize, options.dynamic_shared);
   same(kTotalSmemSize, shared_bytes(kernel, options));
   same(kAggrSmemSize, shared_bytes(kernel, options));
+  same(kEnvReg1, grid_workspace >> 32);
+  same(kEnvReg2, grid_workspace);
   same(kZero, 0);
   const uint64_t rank = uint64_t{cta.rank} << kRankShift;
   same(kSharedBase, rank + kSharedStart);

@@ -62,6 +62,8 @@ enum Special : uint32_t {
   kDynamicSmemSize,
   kTotalSmemSize,
   kAggrSmemSize,
+  kEnvReg1,  // the upper and the lower half of the address of the grid's workspace
+  kEnvReg2,
   kZero,
   kSharedBase,
   kDynamicShared,  // addresses in the shared window of the own CTA
@@ -117,6 +119,7 @@ struct Warp {
   int index = 0;  // in the CTA
   bool queued = false;
   uint32_t slices = 0;  // begun with the group that runs
+  uint64_t polled = 0;  // when it last looked for what other warps do
   Mask carry = 0;
   const Block* last_block = nullptr;  // where the last access to global memory went
   std::unique_ptr<uint8_t[]> registers;

@@ -312,6 +312,10 @@ def test_flags_name_the_library_and_the_header(capsys):
         (["run", "scale.ptx", *SCALE_ARGS[2:]], "--block is needed, as scale requires none"),
         (["run", "scale.ptx", "--grid", "1,2,3,4"], "--grid: invalid"),
         (["run", "scale.ptx", "--grid", "many"], "--grid: invalid"),
+        (["run", "scale.ptx", *SCALE_ARGS, "--grid", "-1"], "grid: -1 is out of range"),
+        (["run", "scale.ptx", *SCALE_ARGS, "--grid", "4294967297"], "is out of range"),
+        (["race", "scale.ptx", *SCALE_ARGS, "--seeds", "-1"], "--seeds has to be at least 0"),
+        (["check", "empty.ptx"], "empty.ptx: this is no PTX: "),
         (["run", "scale.ptx", "--mode", "lazy"], "invalid choice: 'lazy'"),
         (["run", "scale.ptx", *SCALE_ARGS, "--save", "y.npy"], "--save: invalid"),
         (["run", "scale.ptx", *SCALE_ARGS, "--save", "2=y.npy"], "argument 2 is no array"),
@@ -322,6 +326,7 @@ def test_flags_name_the_library_and_the_header(capsys):
 def test_usage_errors_are_said_without_a_traceback(folder, capsys, words, message):
     (folder / "binary.ptx").write_bytes(b"\x7fELF\xff\xfe")
     (folder / "garbage.ptx").write_text("int main() {}\n")
+    (folder / "empty.ptx").touch()
     status, out, err = command(capsys, *words)
     assert status == 2
     assert message in err

@@ -64,6 +64,54 @@ def test_a_spin_on_what_nobody_will_write_is_a_deadlock(space):
     assert "change nothing" in str(raised.value) and "PTX line" in str(raised.value)
 
 
+def test_a_spin_that_counts_in_local_memory_is_a_deadlock():
+    """As nvcc -G makes it; what other warps can't see is no progress."""
+    body = """
+    .local .align 4 .b32 tries;
+    mov.u32 %r2, 0;
+    SPIN:
+    st.local.u32 [tries], %r2;
+    ld.acquire.gpu.global.u32 %r1, [%rd0];
+    ld.local.u32 %r2, [tries];
+    add.u32 %r2, %r2, 1;
+    setp.eq.u32 %p1, %r1, 0;
+    @%p1 bra SPIN;
+    ret;
+    """
+    with pytest.raises(Deadlock, match="change nothing"):
+        run(body, np.zeros(1, np.uint32), block=1)
+
+
+def test_long_computing_is_no_deadlock():
+    """Nothing is stored for 24 million instructions, while another warp polls for the result."""
+    body = """
+    setp.ge.u32 %p1, %r0, 32;
+    mov.u32 %r1, 1; mov.u32 %r2, 0;
+    @%p1 bra SPIN;
+    COMPUTE:
+    mad.lo.u32 %r1, %r1, 1664525, 1013904223;
+    add.u32 %r2, %r2, 1;
+    setp.lt.u32 %p2, %r2, 6000000;
+    @%p2 bra COMPUTE;
+    st.release.gpu.global.u32 [%rd0], %r1;
+    ret;
+    SPIN:
+    ld.acquire.gpu.global.u32 %r2, [%rd0];
+    setp.eq.u32 %p2, %r2, 0;
+    @%p2 bra SPIN;
+    ret;
+    """
+    out = run(body, np.zeros(1, np.uint32), block=33)
+    a, c, value = 1, 0, 1  # of 6000000 steps, by doubling
+    step_a, step_c, n = 1664525, 1013904223, 6000000
+    while n:
+        if n & 1:
+            a, c = a * step_a % 2**32, (c * step_a + step_c) % 2**32
+        step_a, step_c = step_a * step_a % 2**32, (step_c * step_a + step_c) % 2**32
+        n >>= 1
+    assert out[0] == (a * value + c) % 2**32
+
+
 def test_lanes_of_a_warp_may_wait_for_each_other():
     # Lane 0 spins at a low pc on what lane 1 writes at a higher one.
     body = """

@@ -74,7 +74,7 @@ REFUSED = {
     ),
 }
 # Beside instructions.
-NOT_OPCODES = {".sync", "malloc"}
+NOT_OPCODES = {".sync", "malloc", ".target", "grid_group::sync()"}
 
 
 def section(title):

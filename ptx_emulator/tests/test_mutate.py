@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ptx_emulator import Module
-from ptx_emulator.catalogue import CATALOGUE
+from ptx_emulator._catalogue import CATALOGUE
 from ptx_emulator.mutate import mutate
 
 from . import (

@@ -5,9 +5,9 @@ import difflib
 import pytest
 
 from ptx_emulator import Module
-from ptx_emulator.catalogue import CATALOGUE
-from ptx_emulator.mutations import mutations
-from ptx_emulator.statements import PtxText
+from ptx_emulator._catalogue import CATALOGUE
+from ptx_emulator._mutations import mutations
+from ptx_emulator._statements import PtxText
 
 HEADER = """.version 8.6
 .target sm_90a

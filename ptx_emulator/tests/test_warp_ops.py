@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ptx_emulator import Deadlock, EmulatorError
+from ptx_emulator import Deadlock, EmulatorError, Race
 
 from .ptx_kernel import per_lane, run
 
@@ -185,6 +185,25 @@ def test_bar_warp_sync_may_be_met_at_different_places():
     DONE:
     """
     assert (per_lane("%r10", setup=setup) == np.where(LANES < 16, 2, 1)).all()
+
+
+@pytest.mark.parametrize("diverged", [False, True])
+def test_tiles_of_a_warp_sync_apart(diverged):
+    """As cooperative_groups' tiled_partition<8> does: one instruction, a mask for each tile."""
+    apart = "setp.lt.u32 %p1, %r0, 12; @%p1 bra LATE; bra MEET; LATE: mov.u32 %r9, 1; MEET:"
+    setup = f"""
+    .shared .align 4 .b32 s[32];
+    mov.u32 %r2, s; shl.b32 %r3, %r0, 2; add.u32 %r4, %r2, %r3;
+    xor.b32 %r5, %r3, 20; add.u32 %r5, %r2, %r5;
+    and.b32 %r6, %r0, 24; mov.u32 %r7, 255; shl.b32 %r7, %r7, %r6;
+    {apart if diverged else ""}
+    st.shared.u32 [%r4], %r0;
+    bar.warp.sync %r7;
+    ld.shared.u32 %r1, [%r5];
+    """
+    np.testing.assert_array_equal(per_lane("%r1", setup=setup), LANES ^ 5)
+    with pytest.raises(Race):
+        per_lane("%r1", setup=setup.replace("20;", "36;"))
 
 
 def test_indexed_branches_scatter_and_meet_again():

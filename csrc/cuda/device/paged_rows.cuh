@@ -43,10 +43,10 @@ __device__ __forceinline__ Source find_source(const cuda::PagedRows& p, int32_t 
   const int64_t start = p.seq_start != nullptr ? __ldg(p.seq_start + request) : 0;
   const int64_t position = start + first + lane - begin;
   if (position < 0 || position >= p.capacity) return source;
-  const cuda::PagePlace place = p.page_size.place_of(position);
-  const int32_t page = __ldg(p.block_table + request * p.block_table_stride + place.page);
+  const cuda::Place place = p.pages.place_of(position);
+  const int32_t page = __ldg(p.block_table + request * p.block_table_stride + place.block);
   if (page < 0 || page >= p.num_pages) return source;
-  return {page, place.token};
+  return {page, place.offset};
 }
 
 // Lane `lane`'s.

@@ -84,8 +84,8 @@ struct Scale {
       numbers[i / 4][i % 4] = x[i];
       quotients[i / 4][i % 4] = __fmul_rn(x[i], reciprocal);
     }
-    if (!ue8m0) {  // at once: by elements, it would be predicated and cost as much where it is not
-                   // done
+    // At once: element by element it would be predicated, and cost as much where it is not done.
+    if (!ue8m0) {
 #pragma unroll
       for (int i = 0; i < 8; ++i) {
         float& quotient = quotients[i / 4][i % 4];
@@ -100,8 +100,8 @@ struct Scale {
       w.at[half] = e4m3_codes(q, numbers[half]);
       nan |= isunordered(q[0], q[1]) || isunordered(q[2], q[3]);
     }
-    if (DSA_FAULT != 515 &&
-        __any_sync(0xffffffff, nan)) {  // by warps: a test of each element would cost as much as it
+    // By warps: else the compiler drops this test, and makes those of the elements always.
+    if (DSA_FAULT != 515 && __any_sync(0xffffffff, nan)) {
 #pragma unroll
       for (int i = 0; i < 8; ++i)
         if (isnan(quotients[i / 4][i % 4]))

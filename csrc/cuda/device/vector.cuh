@@ -1,7 +1,7 @@
 // Global memory by vectors: the widest accesses where all addresses are aligned, pieces elsewhere.
 //
-// `access` is what every address of a kernel's tensor is aligned to, as far as the kernel can use
-// it: 16, or the size of an element. The mapping of threads to data is the same for either.
+// `access` is what every address of a kernel's tensors is aligned to, as far as the kernel uses it:
+// 16, 4 or 1. The mapping of threads to data is the same for all.
 #pragma once
 
 #include "common.cuh"
@@ -35,9 +35,6 @@ __device__ __forceinline__ Words<bytes> load(const void* from) {
     for (int i = 0; i < bytes / 4; ++i) {
       if constexpr (access >= 4) {
         w.at[i] = __ldg(static_cast<const uint32_t*>(from) + i);
-      } else if constexpr (access == 2) {
-        const auto* halves = static_cast<const uint16_t*>(from) + 2 * i;
-        w.at[i] = __ldg(halves) | uint32_t{__ldg(halves + 1)} << 16;
       } else {
         const auto* b = static_cast<const uint8_t*>(from) + 4 * i;
         w.at[i] = __ldg(b) | uint32_t{__ldg(b + 1)} << 8 | uint32_t{__ldg(b + 2)} << 16 |
@@ -63,9 +60,6 @@ __device__ __forceinline__ void store(void* to, const Words<bytes>& w) {
     for (int i = 0; i < bytes / 4; ++i) {
       if constexpr (access >= 4) {
         static_cast<uint32_t*>(to)[i] = w.at[i];
-      } else if constexpr (access == 2) {
-        static_cast<uint16_t*>(to)[2 * i] = static_cast<uint16_t>(w.at[i]);
-        static_cast<uint16_t*>(to)[2 * i + 1] = static_cast<uint16_t>(w.at[i] >> 16);
       } else {
 #pragma unroll
         for (int b = 0; b < 4; ++b)

@@ -34,7 +34,7 @@ __device__ __forceinline__ void gather_rows(const IndexerKCacheGatherArgs& p, in
   Words<4> scale = {};
   if (mine.page >= 0) {
     const uint8_t* page = p.cache + mine.page * p.page_bytes;
-    const uint8_t* plane = page + int64_t{p.rows.page_size.tokens} * head_dim;
+    const uint8_t* plane = page + int64_t{p.rows.pages.size} * head_dim;
     scale = load<4, access>(plane + int64_t{mine.token} * kIndexScaleBytes);
   }
 #pragma unroll

@@ -13,8 +13,8 @@ struct IndexerKCacheStoreArgs {
   const void* norm_bias;    // float32 | bfloat16 [head_dim]
   uint8_t* cache;           // [num_pages | page_size, head_dim + 4], planar pages
   int64_t num_tokens, k_stride;
-  int64_t capacity, page_bytes;  // from page to page
-  PageSize page_size;
+  int64_t capacity, page_bytes;           // from page to page
+  Blocks pages;                           // of page_size tokens
   bool wide_slots;                        // int64
   bool wide_norm_weight, wide_norm_bias;  // float32
   float norm_eps;

@@ -15,17 +15,19 @@ using cuda::IndexerKCacheStoreArgs;
 constexpr int kCtasPerSm = 5;  // 96 registers
 
 // LayerNorm's weight or bias.
-template <int head_dim>
+template <int head_dim, int access>
 __device__ __forceinline__ IndexerRow<head_dim> load_norm(const void* from, bool wide) {
   IndexerRow<head_dim> row;
 #pragma unroll
-  for (int v = 0; v < row.kVectors; ++v)
-#pragma unroll
-    for (int e = 0; e < 8; ++e) {
-      const int dim = row.dim_of(v) + e;
-      row.x[v][e] = wide ? __ldg(static_cast<const float*>(from) + dim)
-                         : __bfloat162float(__ldg(static_cast<const bf16*>(from) + dim));
+  for (int v = 0; v < row.kVectors; ++v) {
+    if (wide) {
+      const auto* norm = static_cast<const float*>(from) + row.dim_of(v);
+      to_float<float>(load<sizeof row.x[v], access>(norm), row.x[v]);
+    } else {
+      const auto* norm = static_cast<const bf16*>(from) + row.dim_of(v);
+      to_float<bf16>(load<8 * sizeof(bf16), access>(norm), row.x[v]);
     }
+  }
   return row;
 }
 
@@ -49,8 +51,8 @@ __device__ __forceinline__ void store_token(const IndexerKCacheStoreArgs& p, int
   Rope<head_dim> rope;
   rope.find(p.input, token, stored);
   if (p.norm_weight != nullptr) {
-    row.layer_norm(load_norm<head_dim>(p.norm_weight, p.wide_norm_weight),
-                   load_norm<head_dim>(p.norm_bias, p.wide_norm_bias), p.norm_eps);
+    row.layer_norm(load_norm<head_dim, access>(p.norm_weight, p.wide_norm_weight),
+                   load_norm<head_dim, access>(p.norm_bias, p.wide_norm_bias), p.norm_eps);
     if (DSA_FAULT != 511) row.template round<T>();
   }
   rope.template load<access>(p.input);
@@ -59,13 +61,13 @@ __device__ __forceinline__ void store_token(const IndexerKCacheStoreArgs& p, int
     row.hadamard();
     row.template round<T>();
   }
-  const cuda::PagePlace place = p.page_size.place_of(stored ? slot : 0);
-  uint8_t* page = p.cache + place.page * p.page_bytes;
-  uint8_t* codes = page + int64_t{place.token} * head_dim;
+  const cuda::Place place = p.pages.place_of(stored ? slot : 0);
+  uint8_t* page = p.cache + place.block * p.page_bytes;
+  uint8_t* codes = page + int64_t{place.offset} * head_dim;
   const float scale = row.template quantize<access>(p.input.ue8m0, stored, codes);
   if (stored && lane_in_row() == 0) {
-    uint8_t* scales = page + int64_t{p.page_size.tokens} * head_dim;
-    store<access>(scales + int64_t{place.token} * kIndexScaleBytes,
+    uint8_t* scales = page + int64_t{p.pages.size} * head_dim;
+    store<access>(scales + int64_t{place.offset} * kIndexScaleBytes,
                   Words<4>{rope.invalid(p.input) ? 0x7fc00000 : __float_as_uint(scale)});
   }
 }

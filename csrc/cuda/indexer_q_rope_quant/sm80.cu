@@ -86,10 +86,9 @@ __device__ __forceinline__ void indexer_q_rope_quant(const IndexerQRopeQuantArgs
   extern __shared__ float shared[];
   constexpr int kWarps = cuda::kQuantThreads / kWarp;
   const int warp = threadIdx.x / kWarp;
-  const int64_t chunks = ceil_div<int64_t>(p.num_heads, kHeadsPerWarp);
-  const int64_t unit = int64_t{blockIdx.x} * kWarps + warp;
-  if (unit < p.num_tokens * chunks)
-    quantize_heads<T, head_dim, access>(p, unit / chunks, unit % chunks * kHeadsPerWarp,
+  const cuda::Place place = p.chunks.place_of(int64_t{blockIdx.x} * kWarps + warp);
+  if (place.block < p.num_tokens)
+    quantize_heads<T, head_dim, access>(p, place.block, int64_t{place.offset} * kHeadsPerWarp,
                                         shared + warp * kRowsPerWarp * head_dim);
 }
 

@@ -19,8 +19,8 @@ void indexer_topk(const IndexerTopkParams& p, const Target& target) {
     score.compressed = score.fill = false;
     score.out = {p.workspace.data, DType::kFloat32, {count, seq_len}, {seq_len, 1}};
     mqa_logits(score, above(p.topk), target);
-    topk_indices(
-        {score.out, score.row_start, score.row_end, p.topk, slice(p.out, first, count)}, target);
+    topk_indices({score.out, score.row_start, score.row_end, p.topk, slice(p.out, first, count)},
+                 target);
   }
 }
 

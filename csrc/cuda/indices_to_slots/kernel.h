@@ -13,10 +13,9 @@ struct IndicesToSlotsArgs {
   int32_t* counts;             // [num_rows]
   int64_t num_rows, topk, batch;
   int64_t indices_stride, block_table_stride, slots_stride;
-  int64_t rows_per_request;
+  Blocks requests;    // of as many rows as each has
   uint32_t capacity;  // of a request: max_pages * page_size, at most 2^31
-  uint32_t page_size;
-  Divider by_page_size;
+  Blocks pages;       // of page_size tokens
 };
 
 constexpr int kSlotThreads = 256;

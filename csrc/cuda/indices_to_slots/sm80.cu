@@ -11,35 +11,51 @@ namespace {
 
 using cuda::IndicesToSlotsArgs;
 
-// -1 where the index has no slot. `capacity` is 0 where the row has no request. Negative numbers
+// A request's pages.
+struct Pages {
+  const int32_t* table;
+  uint32_t capacity;  // 0 where there is no request
+};
+
+__device__ __forceinline__ Pages pages_of_row(const IndicesToSlotsArgs& p, int64_t row) {
+  const int64_t request =
+      p.row_request != nullptr ? __ldg(p.row_request + row) : p.requests.place_of(row).block;
+  if (request < 0 || request >= p.batch) return {p.block_table, 0};
+  return {p.block_table + request * p.block_table_stride, p.capacity};
+}
+
+// Turns indices into slots, -1 where there is none; returns how many there are. Negative numbers
 // are large as unsigned ones: of a page, its slots are beyond int32.
-__device__ __forceinline__ int32_t slot_of(const IndicesToSlotsArgs& p, const int32_t* table,
-                                           uint32_t capacity, uint32_t index) {
-  if (index >= capacity) return -1;
-  const uint32_t logical = p.by_page_size.quotient(index);
-  const auto page = static_cast<uint32_t>(__ldg(table + logical));
-  const uint64_t slot = uint64_t{page} * p.page_size + (index - logical * p.page_size);
-  return slot > INT32_MAX && DSA_FAULT != 501 ? -1 : static_cast<int32_t>(slot);
+template <int n>
+__device__ __forceinline__ int translate(const IndicesToSlotsArgs& p, const Pages& pages,
+                                         uint32_t (&words)[n]) {
+  uint32_t block[n], page[n];
+#pragma unroll
+  for (int i = 0; i < n; ++i) {
+    block[i] = p.pages.divider.quotient(words[i]);
+    page[i] = words[i] < pages.capacity ? __ldg(pages.table + block[i]) : ~0u;
+  }
+  int count = 0;
+#pragma unroll
+  for (int i = 0; i < n; ++i) {
+    const uint32_t offset = words[i] - block[i] * p.pages.size;
+    const uint64_t slot = uint64_t{page[i]} * p.pages.size + offset;
+    const bool valid = slot <= INT32_MAX || (DSA_FAULT == 501 && page[i] <= INT32_MAX);
+    words[i] = valid ? static_cast<uint32_t>(slot) : ~0u;
+    count += DSA_FAULT == 502 || words[i] != ~0u;
+  }
+  return count;
 }
 
 template <int vector>
 __device__ __forceinline__ int translate_row(const IndicesToSlotsArgs& p, int64_t row) {
-  const int64_t request =
-      p.row_request != nullptr ? __ldg(p.row_request + row) : row / p.rows_per_request;
-  const bool known = request >= 0 && request < p.batch;
-  const int32_t* table = p.block_table + (known ? request * p.block_table_stride : 0);
-  const uint32_t capacity = known ? p.capacity : 0;
+  const Pages pages = pages_of_row(p, row);
   const int32_t* indices = p.indices + row * p.indices_stride;
   int32_t* slots = p.slots + row * p.slots_stride;
   int count = 0;
   for (int64_t i = threadIdx.x * vector; i < p.topk; i += blockDim.x * vector) {
     Words<4 * vector> w = load<4 * vector, 4 * vector>(indices + i);
-#pragma unroll
-    for (uint32_t& word : w.at) {
-      const int32_t slot = slot_of(p, table, capacity, word);
-      word = static_cast<uint32_t>(slot);
-      count += DSA_FAULT == 502 || slot >= 0;
-    }
+    count += translate(p, pages, w.at);
     store<4 * vector>(slots + i, w);
   }
   return count;

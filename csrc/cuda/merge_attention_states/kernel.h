@@ -1,7 +1,7 @@
 // Arguments of the kernels of merge_attention_states.
 #pragma once
 
-#include <cstdint>
+#include "../divider.h"
 
 namespace dsa::cuda {
 
@@ -11,7 +11,8 @@ struct MergeAttentionStatesArgs {
   const float* attn_sink;  // [num_heads] or null
   void* out;               // bfloat16 | float32 [num_rows, num_heads, d_v]
   float* lse;              // [num_rows, num_heads]
-  int64_t num_parts, num_rows, num_heads, d_v;
+  int64_t num_parts, num_rows, d_v;
+  Blocks heads;  // of a row
   int64_t outs_part_stride, outs_row_stride, outs_head_stride;
   int64_t lses_part_stride, lses_row_stride, lses_head_stride;
   int64_t out_row_stride, out_head_stride;

@@ -15,6 +15,7 @@ namespace {
 using cuda::MergeAttentionStatesArgs;
 
 constexpr int kDimsPerLane = 16, kDimsPerPass = kDimsPerLane * kWarp;
+constexpr int kCtasPerSm = 3;  // 168 registers
 
 template <class T, int n>
 __device__ __forceinline__ void load_values(const T* from, float (&x)[n]) {
@@ -134,10 +135,11 @@ struct Head {
 template <class In, class Out, int vector>
 __device__ __forceinline__ void merge_attention_states(const MergeAttentionStatesArgs& p) {
   constexpr int kWarps = cuda::kMergeThreads / kWarp;
-  const int64_t items = p.num_rows * p.num_heads;
+  const int64_t items = p.num_rows * p.heads.size;
   for (int64_t item = int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarp; item < items;
        item += int64_t{gridDim.x} * kWarps) {
-    Head head{p, item / p.num_heads, item % p.num_heads};
+    const cuda::Place place = p.heads.place_of(item);
+    Head head{p, place.block, place.offset};
     const float lse = head.weigh();
     if (lane_index() == 0) p.lse[head.row * p.lse_row_stride + head.head * p.lse_head_stride] = lse;
     for (int64_t dim = 0; dim < p.d_v; dim += kDimsPerPass) head.merge<In, Out, vector>(dim);
@@ -148,7 +150,7 @@ __device__ __forceinline__ void merge_attention_states(const MergeAttentionState
 
 // Vectors are 16 bytes of the wider type.
 #define DSA_KERNEL(name, In, Out, vector)                                                 \
-  extern "C" __global__ void __launch_bounds__(cuda::kMergeThreads)                       \
+  extern "C" __global__ void __launch_bounds__(cuda::kMergeThreads, kCtasPerSm)           \
       merge_attention_states_##name(const __grid_constant__ MergeAttentionStatesArgs p) { \
     merge_attention_states<In, Out, vector>(p);                                           \
   }

@@ -7,17 +7,15 @@ namespace dsa::cuda {
 void mla_cache_gather(const MlaCacheGatherParams& p, const Target& target) {
   if (p.out.size[0] == 0) return;
   const MlaCacheGatherArgs args{
-      paged_rows(p.block_table, p.cu_seq_lens, p.seq_start, p.out.size[0], p.cache),
-      p.cache.as<const uint8_t>(),
-      p.cache.stride[0] * element_size(p.cache.dtype),
-      p.out.data,
-      p.out.stride[0],
-      static_cast<int32_t>(p.out.size[1])};
-  const char* format = p.format == CacheFormat::kV32  ? "v32"
-                       : p.format == CacheFormat::kV4 ? "v4"
-                                                      : "bf16";
-  const std::string name = std::string("mla_cache_gather_") + format +
-                           (p.out.dtype == DType::kBFloat16 ? "_bf16" : "_f32");
+      .rows = paged_rows(p.block_table, p.cu_seq_lens, p.seq_start, p.out.size[0], p.cache),
+      .cache = p.cache.as<const uint8_t>(),
+      .page_bytes = p.cache.stride[0] * element_size(p.cache.dtype),
+      .out = p.out.data,
+      .out_stride = p.out.stride[0],
+      .d_qk = static_cast<int32_t>(p.out.size[1]),
+  };
+  const std::string name =
+      std::string("mla_cache_gather_") + name_of(p.format) + "_" + name_of(p.out.dtype);
   const bool vectors = aligned_pages(p.cache, 16) && aligned(p.out, 16);
   Shape shape;
   shape.grid[0] = ctas_for(args.rows.num_rows, kLatentGatherRows * kLatentGatherThreads / 32);

@@ -86,7 +86,7 @@ struct Reader<V4> {
     if (dim >= V4::kNopeDim)
       return {load<16, access>(record + V4::kRopeOffset + 2 * (dim - V4::kNopeDim)), 0.0f};
     const Words<8> codes = load<8, access>(record + dim);
-    const uint8_t* plane = page + int64_t{p.rows.page_size.tokens} * V4::kDataBytes;
+    const uint8_t* plane = page + int64_t{p.rows.pages.size} * V4::kDataBytes;
     const uint32_t exponent = __ldg(plane + int64_t{token} * V4::kScaleBytes + dim / V4::kGroupDim);
     return {{codes.at[0], codes.at[1]}, ue8m0_to_float(exponent)};
   }
@@ -117,7 +117,7 @@ template <class Format, class T, int access>
 __device__ __forceinline__ void gather_rows(const MlaCacheGatherArgs& p, int32_t first) {
   const int rows = min(cuda::kLatentGatherRows, p.rows.num_rows - first);
   const Source mine = find_source(p.rows, first, rows);
-#pragma unroll
+#pragma unroll 1
   for (int pair = 0; pair < cuda::kLatentGatherRows; pair += kRowsInFlight) {
     Raw raw[kRowsInFlight][kTurns];
     Source source[kRowsInFlight];

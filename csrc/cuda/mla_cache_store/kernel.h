@@ -13,7 +13,7 @@ struct MlaCacheStoreArgs {
   uint8_t* cache;     // [num_pages | page_size, record]
   int64_t num_tokens, kv_c_stride, k_pe_stride;
   int64_t capacity, page_bytes;  // from page to page
-  PageSize page_size;
+  Blocks pages;                  // of page_size tokens
   int32_t nope_dim;
   bool wide_slots;  // int64
   bool ue8m0;

@@ -47,7 +47,7 @@ __device__ __forceinline__ Words<16> rounded(const Vector8<T>& dims) {
   return pairs;
 }
 
-// Writes the dims from `nope_dim` on, which nothing quantises, to `to`.
+// Writes dims [begin, end), which nothing quantises, to `to`.
 template <class T, int access>
 __device__ __forceinline__ void store_rounded(const Dims<T>& dims, int begin, int end,
                                               uint8_t* to) {
@@ -63,13 +63,12 @@ __device__ __forceinline__ void store_rounded(const Dims<T>& dims, int begin, in
 template <class Format, class T, int access>
 __device__ __forceinline__ void store_codes(const Dims<T>& dims, bool ue8m0, uint8_t* to,
                                             float (&scales)[2]) {
+  constexpr int kLanes = Format::kGroupDim / (DSA_FAULT == 509 ? 16 : 8);
 #pragma unroll
   for (int turn = 0; turn < 2; ++turn) {
     float x[8];
     to_float<T>(dims[turn], x);
-    const Scale scale(
-        max_of_lanes<Format::kGroupDim / (DSA_FAULT == 509 ? 16 : 8)>(max_magnitude(x, kAmaxFloor)),
-        ue8m0);
+    const Scale scale(max_of_lanes<kLanes>(max_magnitude(x, kAmaxFloor)), ue8m0);
     const int dim = 8 * (turn * kWarp + lane_index());
     const Words<8> codes = scale.codes(x);
     if (dim < Format::kNopeDim) store<access>(to + dim, codes);
@@ -115,7 +114,7 @@ struct Writer<V4> {
       exponents.at[turn] = __reduce_or_sync(0xffffffff, byte << 8 * (group % 4));
     }
     if (lane_index() == 0) {
-      uint8_t* plane = page + int64_t{p.page_size.tokens} * V4::kDataBytes;
+      uint8_t* plane = page + int64_t{p.pages.size} * V4::kDataBytes;
       store<access>(plane + int64_t{place} * V4::kScaleBytes, exponents);
     }
   }
@@ -141,8 +140,8 @@ __device__ __forceinline__ void mla_cache_store(const MlaCacheStoreArgs& p) {
   if (slot < 0 || slot >= p.capacity) return;
   Dims<T> dims;
   load_token<T, access>(p, token, dims);
-  const cuda::PagePlace place = p.page_size.place_of(slot);
-  Writer<Format>::template write<T, access>(p, p.cache + place.page * p.page_bytes, place.token,
+  const cuda::Place place = p.pages.place_of(slot);
+  Writer<Format>::template write<T, access>(p, p.cache + place.block * p.page_bytes, place.offset,
                                             dims);
 }
 

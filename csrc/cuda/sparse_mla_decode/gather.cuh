@@ -100,7 +100,7 @@ struct Fp8Gather {
   }
 
   __device__ __forceinline__ void store_rope(Key& key, const uint4 (&rope)[2][2]) const {
-    Tile& tile = kCodeTiles == kValueTiles ? key.last : key.values[kCodeTiles];
+    Tile& tile = key.tile(kCodeTiles);
 #pragma unroll
     for (int r = 0; r < 2; ++r)
 #pragma unroll
@@ -118,11 +118,8 @@ struct Fp8Gather {
 
   template <int d_qk>
   __device__ __forceinline__ void run(Shared<d_qk>& s) {
-    if (selection.count == 0) return;
     uint4 left[2][kHalfTiles], right[2][kRightTiles], rope[2][2];
-    find(0);
-    load_scales();
-    load_codes(left, 0);
+    begin(0, left);
     for (int j = 0; j < selection.count; ++j) {
       const int buffer = j % 2;
       const uint32_t parity = j / 2 % 2 ^ 1;
@@ -136,16 +133,21 @@ struct Fp8Gather {
 
       load_rope(rope);
       const Scales<Format> right_scales[2] = {scales[0], scales[1]};
-      if (j + 1 < selection.count) {  // so that they are on their way meanwhile
-        find(j + 1);
-        load_scales();
-        load_codes(left, 0);
-      }
+      if constexpr (aligned) begin(j + 1, left);  // on its way while the other half is stored
       mbarrier_wait(s.empty[buffer][kRight], parity);
       store_codes(key, right, right_scales, kHalfTiles);
       store_rope(key, rope);
       publish(s.full[buffer][kRight]);
+      if constexpr (!aligned) begin(j + 1, left);
     }
+  }
+
+  // Block j, whose slots have been fetched, if there is one.
+  __device__ __forceinline__ void begin(int j, uint4 (&left)[2][kHalfTiles]) {
+    if (j >= selection.count) return;
+    find(j);
+    load_scales();
+    load_codes(left, 0);
   }
 
   static __device__ __forceinline__ void publish(uint64_t& barrier) {
@@ -159,8 +161,10 @@ struct Fp8Gather {
 template <int d_qk, bool aligned>
 struct BFloat16Gather {
   static constexpr int kTiles = d_qk / kTileDims, kRows = 16, kRowsOfThread = 4;
-  // Copies arrive for themselves alone, so what a warp stores by threads has an arrival of its own.
-  static constexpr int kLeftArrivals = kWarpgroup + 4, kRightArrivals = kWarpgroup;
+  // Copies arrive for themselves alone. A thread of each warp arrives for what the warp has stored,
+  // and for what it has waited for: that weights have been read, in whose place there will be
+  // others.
+  static constexpr int kLeftArrivals = kWarpgroup + 4, kRightArrivals = kWarpgroup + 4;
   static constexpr bool kAsyncCopies = aligned;
 
   const SparseMlaDecodeArgs& args;
@@ -201,10 +205,9 @@ struct BFloat16Gather {
   __device__ __forceinline__ void copy(Key& key, uint64_t& full) const {
 #pragma unroll
     for (int r = 0; r < kRowsOfThread; ++r)
-#pragma unroll
+#pragma unroll(aligned ? tiles : 1)
       for (int t = first_tile; t < first_tile + tiles; ++t) {
-        Tile& tile = t == kValueTiles ? key.last : key.values[t];
-        bf16* to = chunk_of(tile, first_row + row(r), chunk);
+        bf16* to = chunk_of(key.tile(t), first_row + row(r), chunk);
         const bf16* from = records[r] + t * kTileDims;
         if constexpr (aligned)
           cp_async_16(to, from);
@@ -233,6 +236,7 @@ struct BFloat16Gather {
       }
       copy<0, kHalfTiles>(s.keys[buffer], s.full[buffer][kLeft]);
       mbarrier_wait(s.empty[buffer][kRight], parity);
+      if (lane_index() == 0) mbarrier_arrive(s.full[buffer][kRight]);
       copy<kHalfTiles, kTiles - kHalfTiles>(s.keys[buffer], s.full[buffer][kRight]);
     }
   }

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <string>
 
+#include "../access.h"
 #include "../ops.h"
 #include "kernel.h"
 
@@ -41,13 +42,6 @@ SparseMlaDecodeScope scope(const View<3>& cache, const View<3>& indices, const V
   return s;
 }
 
-// Whether rows of the last dim begin at multiples of `bytes`; of bf16.
-bool rows_aligned(const View<4>& v, int64_t bytes) {
-  bool aligned = reinterpret_cast<uintptr_t>(v.data) % bytes == 0;
-  for (int i = 0; i < 3; ++i) aligned &= v.size[i] < 2 || v.stride[i] * 2 % bytes == 0;
-  return aligned;
-}
-
 // The kernel of the fewest heads that hold `num_heads`, or a group of them.
 std::string kernel_name(const SparseMlaDecodeParams& p) {
   std::string name = "sparse_mla_decode_";
@@ -58,9 +52,8 @@ std::string kernel_name(const SparseMlaDecodeParams& p) {
   }
   const int64_t heads = p.q.size[2];
   name += heads <= 16 ? "_h16" : heads <= kDecodeNarrowHeads ? "_h32" : "_h64";
-  const bool aligned =
-      pages_aligned(p.cache, 16) && (!p.extra_cache || pages_aligned(p.extra_cache, 16));
-  return aligned ? name : name + "_unaligned";
+  return variant(
+      name, aligned_pages(p.cache, 16) && (!p.extra_cache || aligned_pages(p.extra_cache, 16)));
 }
 
 }  // namespace
@@ -86,8 +79,8 @@ void sparse_mla_decode(const SparseMlaDecodeParams& p, const Target& target) {
   const float scale_log2 = p.sm_scale * 1.44269504088896f;
   args.scale_log2 = std::max(std::abs(scale_log2), FLT_MIN);  // 0 x -inf would be NaN
   args.negative_scale = scale_log2 < 0;
-  args.q_aligned = rows_aligned(p.q, 16);
-  args.out_aligned = rows_aligned(p.out, 8);
+  args.q_aligned = aligned(p.q, 16);
+  args.out_aligned = aligned(p.out, 8);
   args.num_heads = static_cast<int32_t>(num_heads);
   args.next_n = static_cast<int32_t>(next_n);
   args.head_groups = static_cast<int32_t>((num_heads + kDecodeHeads - 1) / kDecodeHeads);

@@ -27,6 +27,8 @@ struct Key {
   Tile values[kValueTiles];
   // RoPE dims of d_qk = 576. Once the block has been scored, its weights [heads][keys].
   Tile last;
+
+  __device__ __forceinline__ Tile& tile(int i) { return reinterpret_cast<Tile*>(this)[i]; }
 };
 
 template <int d_qk>

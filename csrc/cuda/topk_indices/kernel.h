@@ -17,7 +17,7 @@ struct TopkIndicesArgs {
 
 constexpr int kTopkThreads = 512;
 constexpr int kTopkMaxCluster = 8;                          // the most that is portable
-constexpr int64_t kTopkMaxEntries = INT32_MAX - (1 << 16);  // of a row; tiles' indices are ints
+constexpr int64_t kTopkMaxEntries = INT32_MAX - (1 << 18);  // of a row; tiles' indices are ints
 
 // Twice the candidates that a good guess lets through; rows of so many entries need no guess. The
 // most is what shared memory has room for in a cluster.

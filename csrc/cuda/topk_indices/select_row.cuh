@@ -22,6 +22,7 @@ struct SelectShared {
   HistogramShared histogram;
   union {
     uint32_t sample[kMaxSample];
+    Staged staged;
     uint32_t reduced[kBins];
     EmitShared emit;
   };
@@ -45,9 +46,9 @@ class RowSelector {
     group_.sync();  // also: the other CTAs run
     const Guess guess = n <= capacity_ ? Guess{kNanKey, true} : guess_threshold(whole, k);
     if (guess.strict)
-      collect<true>(s_.collect, candidates_, capacity_, slice, guess.low);
+      collect<true>(s_.collect, s_.staged, candidates_, capacity_, slice, guess.low);
     else
-      collect<false>(s_.collect, candidates_, capacity_, slice, guess.low);
+      collect<false>(s_.collect, s_.staged, candidates_, capacity_, slice, guess.low);
     __syncthreads();
     share_counts(slice, guess);
     const int count = sum_of(s_.candidates, group_.size), ties = sum_of(s_.ties, group_.size);

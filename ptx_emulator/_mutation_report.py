@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .catalogue import CATALOGUE
-from .mutations import Mutation
+from ._catalogue import CATALOGUE
+from ._mutations import Mutation
 
 CAUGHT = ("race", "deadlock", "fault", "limit", "wrong value")
 

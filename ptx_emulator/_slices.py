@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from .statements import PtxText, Statement, names_in
+from ._statements import PtxText, Statement, names_in
 
 _ARITHMETIC = "add sub mul mad shl shr and or xor not neg bfi bfe lop3 min max mov cvt cvta selp"
 _SHARED = ("ldmatrix", "stmatrix", "mbarrier", "cp.async.mbarrier", "cp.async.bulk", "mapa")

@@ -3,7 +3,7 @@ them."""
 
 from collections.abc import Callable, Iterator
 
-from .statements import PtxText, Statement
+from ._statements import PtxText, Statement
 
 # What becomes of statements; mostly of one.
 Edits = dict[Statement, str]

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-from .mutation_rules import CATALOGUE, Edits, drop, each, replaced, with_changed, without
-from .slices import address_arithmetic, descriptor_constants, literal
-from .statements import PtxText, Statement
+from ._mutation_rules import CATALOGUE, Edits, drop, each, replaced, with_changed, without
+from ._slices import address_arithmetic, descriptor_constants, literal
+from ._statements import PtxText, Statement
 
 _COPIES = ("cp.async.ca", "cp.async.cg", "cp.async.bulk", "cp.reduce.async.bulk")
 _WAITS = ("mbarrier.try_wait", "mbarrier.test_wait")

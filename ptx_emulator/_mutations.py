@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from .catalogue import CATALOGUE
-from .mutation_rules import Edits
-from .statements import PtxText
+from ._catalogue import CATALOGUE
+from ._mutation_rules import Edits
+from ._statements import PtxText
 
 
 @dataclass(frozen=True)
