@@ -8,18 +8,21 @@
 
 namespace dsa::prefill {
 
-// Where rows of keys begin: contiguous ones, or those of a paged cache.
+// Where rows of keys begin: contiguous ones, or those of a paged cache. 32 bits hold the stride in
+// bytes of aligned rows, so that an address is one instruction.
+template <bool aligned>
 struct ContiguousRows {
+  using Stride = std::conditional_t<aligned, uint32_t, int64_t>;
   const uint8_t* base;  // of index 0
-  int64_t stride;
+  Stride stride;
 
   __device__ __forceinline__ ContiguousRows(const SparseMlaPrefillArgs& a, int64_t query)
-      : stride(a.kv_stride * 2) {
+      : stride(static_cast<Stride>(a.kv_stride * 2)) {
     const int64_t start = a.kv_start == nullptr ? 0 : a.kv_start[query];
-    base = static_cast<const uint8_t*>(a.kv) + start * stride;
+    base = static_cast<const uint8_t*>(a.kv) + start * a.kv_stride * 2;
   }
   __device__ __forceinline__ const uint8_t* operator()(uint32_t index) const {
-    return base + index * stride;
+    return base + uint64_t{index} * stride;
   }
 };
 

@@ -64,7 +64,8 @@ void sparse_mla_prefill(const SparseMlaPrefillParams& p, const Target& target) {
   args.lse_stride = p.lse.stride[0];
   set_scale(args, p.sm_scale);
   args.q_aligned = aligned(p.q, 16);
-  args.keys_aligned = p.kv ? aligned(p.kv, 16) : aligned_pages(p.cache, 16);
+  args.keys_aligned = p.kv ? aligned(p.kv, 16) && uint64_t(args.kv_stride) * 2 <= UINT32_MAX
+                           : aligned_pages(p.cache, 16);
   args.out_aligned = aligned(p.out, 16);
   args.num_heads = static_cast<int32_t>(num_heads);
   args.head_groups = static_cast<int32_t>(head_groups);

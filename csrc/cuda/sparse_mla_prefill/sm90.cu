@@ -58,9 +58,9 @@ struct BFloat16Keys {
     const int blocks = selection.blocks();
     if (a.kv != nullptr) {
       if (a.keys_aligned)
-        Gather<S, ContiguousRows, true>(s, selection, a, query).run(blocks);
+        Gather<S, ContiguousRows<true>, true>(s, selection, a, query).run(blocks);
       else
-        Gather<S, ContiguousRows, false>(s, selection, a, query).run(blocks);
+        Gather<S, ContiguousRows<false>, false>(s, selection, a, query).run(blocks);
     } else {
       if (a.keys_aligned)
         Gather<S, PagedRows<d_qk>, true>(s, selection, a, query).run(blocks);
