@@ -23,11 +23,11 @@ struct Ragged {
   // Keys that the contract gives the row, and of these those that are scored and stored.
   __device__ RowRange keys_of(int row) const {
     return {max(a.row_start ? a.row_start[row] : 0, 0),
-            min(a.row_end ? a.row_end[row] : a.seq_len, a.seq_len)};
+            min(a.row_end ? a.row_end[row] : a.seq_len, a.seq_len) - (DSA_FAULT == 103)};
   }
   __device__ RowRange scored(int row) const {
     RowRange keys = keys_of(row);
-    if (keys.end - keys.start < a.min_keys + (DSA_FAULT == 103)) return {0, 0};
+    if (keys.end - keys.start < a.min_keys) return {0, 0};
     if (a.compressed)
       keys.end = min(static_cast<int64_t>(keys.end), static_cast<int64_t>(keys.start) + a.width);
     return keys;
