@@ -14,8 +14,9 @@ constexpr int kLongestRecord = 576 * 2;
 __device__ const uint4 no_record[kLongestRecord / 16] = {};
 
 // 16 bytes of global memory that the kernel does not write. Unaligned ones take few registers, not
-// few cycles, unless they begin at a multiple of 8 bytes, as records do.
-template <bool aligned>
+// few cycles, unless they begin at a multiple of 8 bytes, as records do. `unroll` is of the loop
+// over their words: which one does without spills differs by kernel.
+template <bool aligned, int unroll = 1>
 __device__ __forceinline__ uint4 load_16(const uint8_t* from) {
   if constexpr (aligned) return __ldg(reinterpret_cast<const uint4*>(from));
   if (reinterpret_cast<uintptr_t>(from) % 8 == 0) {
@@ -24,7 +25,7 @@ __device__ __forceinline__ uint4 load_16(const uint8_t* from) {
     return make_uint4(low.x, low.y, high.x, high.y);
   }
   uint4 value;
-#pragma unroll 1
+#pragma unroll(unroll)
   for (int i = 0; i < 16; i += 4) {
     uint32_t word = 0;
 #pragma unroll

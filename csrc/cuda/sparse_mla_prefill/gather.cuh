@@ -97,7 +97,7 @@ struct Gather {
         if constexpr (aligned)
           cp_async_16(to, from[r] + t * 128);
         else
-          *reinterpret_cast<uint4*>(to) = load_16<false>(from[r] + t * 128);
+          *reinterpret_cast<uint4*>(to) = load_16<false, 4>(from[r] + t * 128);
       }
     if constexpr (aligned) {
       cp_async_mbarrier_arrive(s.full[buffer][half]);
