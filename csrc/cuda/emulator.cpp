@@ -64,7 +64,7 @@ HostMemoryRegistration::HostMemoryRegistration(std::vector<HostMemory> memory) {
     const int32_t result =
         register_memory(m.begin, m.bytes, m.name.c_str(), !m.written_by_kernel, m.holds_values);
     if (result != kSuccess) {
-      this->~HostMemoryRegistration();
+      release();
       throw std::runtime_error("the emulator does not take the memory of " + m.name + ": error " +
                                std::to_string(result));
     }
@@ -73,6 +73,10 @@ HostMemoryRegistration::HostMemoryRegistration(std::vector<HostMemory> memory) {
 }
 
 HostMemoryRegistration::~HostMemoryRegistration() {
+  release();
+}
+
+void HostMemoryRegistration::release() {
   for (void* begin : registered_) unregister_memory(begin);
   registered_.clear();
 }

@@ -30,6 +30,8 @@ class HostMemoryRegistration {
   HostMemoryRegistration& operator=(const HostMemoryRegistration&) = delete;
 
  private:
+  void release();
+
   std::vector<void*> registered_;
 };
 
