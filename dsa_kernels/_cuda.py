@@ -11,23 +11,11 @@ import importlib.util
 import os
 from pathlib import Path
 
-MODES = ("eager", "random", "late")
 # Ops that are launches of other ops' kernels.
 KERNELS_OF = {
     "indexer_topk": ("mqa_logits", "topk_indices"),
     "paged_indexer_topk": ("paged_mqa_logits", "topk_indices"),
 }
-
-
-class EmulatorOptions(ctypes.Structure):
-    """PtxDriverOptions of ptx_emulator/csrc/driver.h."""
-
-    _fields_ = (
-        ("mode", ctypes.c_int32),
-        ("races", ctypes.c_int32),
-        ("coarse_fp8", ctypes.c_int32),
-        ("seed", ctypes.c_uint64),
-    )
 
 
 def code_directory() -> Path:
@@ -45,28 +33,6 @@ def emulation_problem(op: str) -> str | None:
     return None
 
 
-def emulator() -> ctypes.CDLL:
-    """The emulator's library, built at the first call."""
-    from ptx_emulator import _library
-
-    return _library.load()
-
-
-def emulator_options() -> EmulatorOptions:
-    """Options of all launches from now on (those of the environment to begin with)."""
-    options = EmulatorOptions()
-    library = emulator()
-    library.ptx_driver_function.restype = ctypes.c_void_p
-    start = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_uint32)
-    start(library.ptx_driver_function(b"cuInit"))(0)  # reads the environment
-    library.ptx_driver_get_options(ctypes.byref(options))
-    return options
-
-
-def set_emulator_options(options: EmulatorOptions) -> None:
-    emulator().ptx_driver_set_options(ctypes.byref(options))
-
-
 _kept: list = []  # what the extension has pointers to
 
 
@@ -76,12 +42,10 @@ def connect(extension: str) -> None:
 
     def fetch() -> int | None:
         try:
-            emulated = emulator()
+            from ptx_emulator import driver  # compiles the emulator the first time
+
             library.dsa_use_emulator.restype = ctypes.c_char_p
-            names = ("ptx_driver_function", "ptx_driver_register", "ptx_driver_unregister")
-            missing = library.dsa_use_emulator(
-                *(ctypes.cast(getattr(emulated, name), ctypes.c_void_p) for name in names)
-            )
+            missing = library.dsa_use_emulator(*map(ctypes.c_void_p, driver.table()))
             problem = missing and f"it has no {missing.decode()}"
         except Exception as error:  # nothing may pass through C++
             problem = f"{type(error).__name__}: {error}"

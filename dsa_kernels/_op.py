@@ -283,11 +283,15 @@ class Op:
 
     def refresh(self) -> None:
         """Records which kernels torch has; called once every backend has been loaded."""
+        no_emulation = emulation_problem(self.name) is not None
         for backend in self._overloads:
             for device, key in (("cpu", "CPU"), ("cuda", "CUDA"), ("meta", "Meta")):
-                self._available[backend, device] = (
+                exists = (
                     backend == "reference" or device == "meta" or self._has_kernel(backend, key)
-                ) and not (backend == "emulated" and emulation_problem(self.name))
+                )
+                self._available[backend, device] = exists and not (
+                    backend == "emulated" and no_emulation
+                )
 
     def _has_kernel(self, backend: str, key: str) -> bool:
         qualified = f"{NAMESPACE}::{self.name}" + ("" if backend == "native" else f".{backend}")

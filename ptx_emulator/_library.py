@@ -112,6 +112,9 @@ _SIGNATURES = {
     "ptx_outcome_unique_sectors": (c_uint64, [c_void_p, c_int32, c_int32, c_int32]),
     "ptx_instruction_count": (c_uint64, [c_void_p]),
     "ptx_instruction": (None, [c_void_p, c_uint64, POINTER(InstructionStruct)]),
+    "ptx_driver_function": (c_void_p, [c_char_p]),
+    "ptx_driver_get_options": (None, [c_void_p]),
+    "ptx_driver_set_options": (None, [c_void_p]),
     "ptx_driver_intercept": (None, [Instead]),
     "ptx_branch_table": (c_uint64, [c_void_p, c_uint64, POINTER(POINTER(c_uint32))]),
 }

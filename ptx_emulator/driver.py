@@ -1,5 +1,6 @@
-"""Launches that a program makes through the driver table, in the hands of Python: to profile them,
-to search them for races in other schedules, or to run a changed module in their place."""
+"""The driver table in the hands of Python: its functions and options, and the launches that a
+program makes through it, to profile them, to search them for races in other schedules, or to run a
+changed module in their place."""
 
 import contextlib
 import ctypes
@@ -8,6 +9,41 @@ from functools import lru_cache
 
 from . import _library
 from .module import Launch, Module
+
+MODES = ("eager", "random", "late")
+
+
+class Options(ctypes.Structure):
+    """Of all launches through the table; `mode` is an index of MODES."""
+
+    _fields_ = (
+        ("mode", ctypes.c_int32),
+        ("races", ctypes.c_int32),
+        ("coarse_fp8", ctypes.c_int32),
+        ("seed", ctypes.c_uint64),
+    )
+
+
+def table() -> tuple[int, int, int]:
+    """Addresses of ptx_driver_function, ptx_driver_register and ptx_driver_unregister."""
+    library = _library.load()
+    names = ("ptx_driver_function", "ptx_driver_register", "ptx_driver_unregister")
+    return tuple(ctypes.cast(getattr(library, name), ctypes.c_void_p).value for name in names)
+
+
+def options() -> Options:
+    """Options as they are, at first those of the environment."""
+    library = _library.load()
+    initialize = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_uint32)
+    initialize(library.ptx_driver_function(b"cuInit"))(0)  # reads the environment
+    now = Options()
+    library.ptx_driver_get_options(ctypes.byref(now))
+    return now
+
+
+def set_options(new: Options) -> None:
+    _library.load().ptx_driver_set_options(ctypes.byref(new))
+
 
 _module_of = lru_cache(maxsize=16)(Module)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 
-from dsa_kernels import _cuda
-
 # Schedules that a kernel has to be right and free of races in: asynchronous operations done at
 # once, as late as they may be, and at random times.
 SCHEDULES = (("eager", 0), ("late", 0), *(("random", seed) for seed in range(1, 5)))
@@ -17,11 +15,11 @@ def emulation(mode: str = "eager", seed: int = 0, *, coarse_fp8: bool = False):
 
     coarse_fp8: fp8 products are summed as coarsely as Hopper was found to.
     """
-    before = _cuda.emulator_options()
-    _cuda.set_emulator_options(
-        _cuda.EmulatorOptions(_cuda.MODES.index(mode), 1, int(coarse_fp8), seed)
-    )
+    from ptx_emulator import driver  # of the repository, not of the wheel
+
+    before = driver.options()
+    driver.set_options(driver.Options(driver.MODES.index(mode), 1, int(coarse_fp8), seed))
     try:
         yield
     finally:
-        _cuda.set_emulator_options(before)
+        driver.set_options(before)

@@ -16,7 +16,6 @@ class Driver:
 
     def __init__(self, ptx):
         self.lib = _library.load()
-        self.lib.ptx_driver_function.restype = ctypes.c_void_p
         self.call("cuInit", 0)
         context = ctypes.c_void_p()
         self.call("cuDevicePrimaryCtxRetain", ctypes.byref(context), 0)
