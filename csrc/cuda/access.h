@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <stdexcept>
 #include <string>
 
 #include "../params.h"
@@ -22,6 +23,14 @@ bool aligned(const View<N>& v, int64_t bytes) {
 inline bool aligned_pages(const View<3>& cache, int64_t bytes) {
   return reinterpret_cast<uintptr_t>(cache.data) % bytes == 0 &&
          (cache.size[0] < 2 || cache.stride[0] * element_size(cache.dtype) % bytes == 0);
+}
+
+// Tensor cores take no float32 as it is. `takes` and `convert` end the sentences.
+inline void refuse_float32(const char* op, DType dtype, const char* takes, const char* convert) {
+  if (dtype == DType::kFloat32)
+    throw std::runtime_error(std::string(op) + ": the CUDA kernel takes " + takes +
+                             "; got float32. Convert " + convert +
+                             ", or use backend=\"reference\".");
 }
 
 // CTAs for `items`, `per_cta` each, as many as a grid has at most.

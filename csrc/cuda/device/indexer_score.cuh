@@ -15,7 +15,9 @@
 #include <type_traits>
 
 #include "indexer_score.h"
+#include "math.cuh"
 #include "mbarrier.cuh"
+#include "scan.cuh"
 #include "tma.cuh"
 #include "wgmma.cuh"
 
@@ -115,11 +117,7 @@ __device__ void share_out(const Problem& problem, ScoreShared<C>& s) {
   for (int b = begin; b < end; ++b) mine += tiles_of(problem.block_range(b));
 
   const int lane = lane_index(), warp = threadIdx.x / kWarp;
-  int64_t upto = mine;  // inclusive prefix sum
-  for (int step = 1; step < kWarp; step *= 2) {
-    const int64_t before = __shfl_up_sync(0xffffffff, upto, step);
-    if (lane >= step) upto += before;
-  }
+  int64_t upto = warp_inclusive_sum(mine);
   if (lane == kWarp - 1) s.warp_tiles[warp] = upto;
   if (threadIdx.x == 0) s.share = {0, 0, 0};
   __syncthreads();
@@ -233,13 +231,6 @@ __device__ void multiply(float (&d)[C::kN / 2], uint64_t k, uint64_t q) {
   }
 }
 
-// NaN stays NaN.
-__device__ inline float relu(float x) {
-  float y;
-  asm("max.NaN.f32 %0, %1, 0f00000000;" : "=f"(y) : "f"(x));
-  return y;
-}
-
 // A thread has, of each query, 2 rows (keys) x heads / 4 columns of D. v[2 q + h] is its part of
 // the sum over heads of query q and row h.
 template <class C>
@@ -254,7 +245,7 @@ __device__ void sum_heads(const float (&d)[C::kN / 2], const float (&w)[C::kN / 
       for (int i = 0; i < C::kHeads / 4; ++i) {
         const int j = q * (C::kHeads / 8) + i / 2, e = i % 2;
         const float dot = d[4 * j + 2 * h + e];
-        sum = fmaf(DSA_FAULT == 101 ? dot : relu(dot), w[2 * j + e], sum);
+        sum = fmaf(DSA_FAULT == 101 ? dot : max_nan(dot, 0), w[2 * j + e], sum);
       }
       v[2 * q + h] = sum;
     }

@@ -6,10 +6,11 @@
 namespace dsa {
 
 // Of this lane and those before it.
-__device__ __forceinline__ uint32_t warp_inclusive_sum(uint32_t x) {
+template <class T>
+__device__ __forceinline__ T warp_inclusive_sum(T x) {
 #pragma unroll
   for (int offset = 1; offset < kWarp; offset *= 2) {
-    const uint32_t other = __shfl_up_sync(0xffffffff, x, offset);
+    const T other = __shfl_up_sync(0xffffffff, x, offset);
     if (lane_index() >= offset) x += other;
   }
   return x;

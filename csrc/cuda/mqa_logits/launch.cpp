@@ -1,35 +1,18 @@
-#include <algorithm>
 #include <string>
 
-#include "../device/indexer_score.h"
+#include "../access.h"
 #include "../ops.h"
-#include "../tensor_map.h"
+#include "../score_launch.h"
 #include "kernel.h"
 
 namespace dsa::cuda {
-namespace {
-
-// A map's rows of `dim` elements are cut into boxes as wide as the swizzle.
-uint32_t box_width(int64_t dim, int64_t element) {
-  return static_cast<uint32_t>(std::min<int64_t>(dim * element, 128) / element);
-}
-
-MapSwizzle swizzle_of(int64_t row_bytes) {
-  return row_bytes >= 128 ? MapSwizzle::k128 : MapSwizzle::k64;
-}
-
-}  // namespace
-
 void mqa_logits(const MqaLogitsParams& p, int min_keys, const Target& target) {
-  const int64_t num_rows = p.q.size[0], heads = p.q.size[1], dim = p.q.size[2],
-                seq_len = p.k.size[0];
-  const int64_t width = p.out.size[1];
+  const int64_t num_rows = p.q.size[0], heads = p.q.size[1], dim = p.q.size[2];
+  const int64_t seq_len = p.k.size[0], width = p.out.size[1];
   if (num_rows == 0 || width == 0) return;
   const bool fp8 = p.q.dtype == DType::kFloat8E4M3;
-  if (p.q.dtype == DType::kFloat32)
-    throw std::runtime_error(
-        "mqa_logits: the CUDA kernel takes float8_e4m3fn and bfloat16; got float32. Convert q and "
-        "k, or use backend=\"reference\".");
+  refuse_float32("mqa_logits", p.q.dtype, "float8_e4m3fn and bfloat16", "q and k");
+  check_score_sizes("mqa_logits", {num_rows, seq_len, width});
   const int64_t element = element_size(p.q.dtype);
 
   MqaLogitsArgs args{};
@@ -56,8 +39,8 @@ void mqa_logits(const MqaLogitsParams& p, int min_keys, const Target& target) {
   const int64_t head_stride = p.q.stride[1] * element, row_stride = p.q.stride[0] * element;
   const int64_t k_stride = p.k.stride[0] * element;
   const int64_t queries = mqa_logits_queries(static_cast<int>(heads));
-  const auto width_of_box = box_width(dim, element);
-  const MapSwizzle swizzle = swizzle_of(dim * element);
+  const uint32_t box_width = score_box_width(dim * element, element);
+  const MapSwizzle swizzle = score_swizzle(dim * element);
   TensorMap q_map{}, k_map{}, scale_map{};
   args.map_q = can_map(args.q, {head_stride, row_stride});
   args.map_k = seq_len > 0 && can_map(args.k, {k_stride});
@@ -65,24 +48,18 @@ void mqa_logits(const MqaLogitsParams& p, int min_keys, const Target& target) {
   if (args.map_q)
     q_map = tensor_map(target, p.q.dtype, const_cast<void*>(args.q), {dim, heads, num_rows},
                        {head_stride, row_stride},
-                       {width_of_box, static_cast<uint32_t>(heads), static_cast<uint32_t>(queries)},
+                       {box_width, static_cast<uint32_t>(heads), static_cast<uint32_t>(queries)},
                        swizzle);
   if (args.map_k)
     k_map = tensor_map(target, p.q.dtype, const_cast<void*>(args.k), {dim, seq_len}, {k_stride},
-                       {width_of_box, kScoreKeys}, swizzle);
+                       {box_width, kScoreKeys}, swizzle);
   if (args.map_scale)  // one row: its stride is never used
     scale_map = tensor_map(target, DType::kFloat32, const_cast<float*>(args.k_scale), {seq_len, 1},
                            {16}, {kScoreKeys, 1}, MapSwizzle::kNone);
 
-  const int64_t most_tiles =
-      (num_rows + queries - 1) / queries * ((seq_len + kScoreKeys - 1) / kScoreKeys);
-  const int64_t filling = (num_rows + 2) / 3;
-  Shape shape;
-  shape.grid[0] =
-      static_cast<uint32_t>(std::clamp<int64_t>(std::max(most_tiles, filling), 1, target.num_sms));
-  shape.block = kScoreThreads;
-  shape.shared_bytes = static_cast<uint32_t>(score_shared_bytes(
-      static_cast<int>(queries), static_cast<int>(heads), static_cast<int>(dim * element)));
+  const int64_t blocks = (num_rows + queries - 1) / queries;
+  const Shape shape =
+      score_shape(target, blocks * score_tiles(seq_len), num_rows, queries, heads, dim * element);
   const std::string kernel = std::string("mqa_logits_") + (fp8 ? "fp8" : "bf16") + "_h" +
                              std::to_string(heads) + "_d" + std::to_string(dim);
   launch(target, "mqa_logits.sm90", kernel.c_str(), shape, args, q_map, k_map, scale_map);

@@ -1,9 +1,8 @@
 #include <algorithm>
 #include <string>
 
-#include "../device/indexer_score.h"
 #include "../ops.h"
-#include "../tensor_map.h"
+#include "../score_launch.h"
 #include "kernel.h"
 
 namespace dsa::cuda {
@@ -13,6 +12,7 @@ void paged_mqa_logits(const PagedMqaLogitsParams& p, int min_keys, const Target&
   const int64_t num_pages = p.cache.size[0], page_size = p.cache.size[1];
   const int64_t max_pages = p.block_table.size[1], width = p.out.size[1];
   if (batch * next_n == 0 || width == 0) return;
+  check_score_sizes("paged_mqa_logits", {batch * next_n, num_pages, page_size, max_pages, width});
 
   PagedMqaLogitsArgs args{};
   args.q = p.q.data;
@@ -42,7 +42,7 @@ void paged_mqa_logits(const PagedMqaLogitsParams& p, int min_keys, const Target&
   args.out_bf16 = p.out.dtype == DType::kBFloat16;
 
   const int queries = next_n == 1 ? 1 : next_n == 2 ? 2 : 4;
-  const MapSwizzle swizzle = dim == 128 ? MapSwizzle::k128 : MapSwizzle::k64;
+  const MapSwizzle swizzle = score_swizzle(dim);
   TensorMap q_map{}, k_map{}, scale_map{};
   args.map_q = can_map(args.q, {p.q.stride[2], p.q.stride[1], p.q.stride[0]});
   if (args.map_q)
@@ -63,15 +63,9 @@ void paged_mqa_logits(const PagedMqaLogitsParams& p, int min_keys, const Target&
                            {p.cache.stride[0]}, {rows, 1}, MapSwizzle::kNone);
   }
 
-  const int64_t tiles = (std::min(width, args.addressable) + kScoreKeys - 1) / kScoreKeys;
+  const int64_t tiles = score_tiles(std::min(width, args.addressable));
   const int64_t blocks = batch * ((next_n + queries - 1) / queries);
-  const int64_t filling = (batch * next_n + 2) / 3;
-  Shape shape;
-  shape.grid[0] = static_cast<uint32_t>(
-      std::clamp<int64_t>(std::max(blocks * tiles, filling), 1, target.num_sms));
-  shape.block = kScoreThreads;
-  shape.shared_bytes = static_cast<uint32_t>(
-      score_shared_bytes(queries, static_cast<int>(heads), static_cast<int>(dim)));
+  const Shape shape = score_shape(target, blocks * tiles, batch * next_n, queries, heads, dim);
   const std::string kernel = "paged_mqa_logits_h" + std::to_string(heads) + "_d" +
                              std::to_string(dim) + "_q" + std::to_string(queries);
   launch(target, "paged_mqa_logits.sm90", kernel.c_str(), shape, args, q_map, k_map, scale_map);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../device/fp8.cuh"
+#include "../device/math.cuh"
 #include "../device/matrix_store.cuh"
 #include "../device/wgmma.cuh"
 #include "shared.cuh"
@@ -12,12 +13,6 @@ constexpr uint32_t kTileBytes = sizeof(Tile), kRowsOf8 = 1024;
 // A row's maximum is renewed when it is exceeded by more than this, in powers of two: until then
 // weights are at most 2^8, which loses no precision in bf16 or fp32.
 constexpr float kSlack = 8.0f;
-
-__device__ __forceinline__ float exp2_approx(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
 
 // Warpgroup `group` scores the blocks j with j % 2 = group, weighs them and hands the weights to
 // the other one through shared memory. Both multiply all weights by their half of the values. A
@@ -202,8 +197,7 @@ struct Attention {
   __device__ __forceinline__ void stage() {
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      float total = sum[r] + __shfl_xor_sync(~0u, sum[r], 1);
-      total += __shfl_xor_sync(~0u, total, 2);
+      const float total = sum_of_quad(sum[r]);
       if (lane_index() % 4 == 0) {
         s.sums[group][row + 8 * r] = total;
         s.maxima[group][row + 8 * r] = maximum[r];

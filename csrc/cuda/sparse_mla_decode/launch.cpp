@@ -44,12 +44,8 @@ SparseMlaDecodeScope scope(const View<3>& cache, const View<3>& indices, const V
 
 // The kernel of the fewest heads that hold `num_heads`, or a group of them.
 std::string kernel_name(const SparseMlaDecodeParams& p) {
-  std::string name = "sparse_mla_decode_";
-  switch (p.format) {
-    case CacheFormat::kV32: name += "v32"; break;
-    case CacheFormat::kV4: name += "v4"; break;
-    case CacheFormat::kBFloat16: name += "bf16_" + std::to_string(p.q.size[3]); break;
-  }
+  std::string name = std::string("sparse_mla_decode_") + name_of(p.format);
+  if (p.format == CacheFormat::kBFloat16) name += "_" + std::to_string(p.q.size[3]);
   const int64_t heads = p.q.size[2];
   name += heads <= 16 ? "_h16" : heads <= kDecodeNarrowHeads ? "_h32" : "_h64";
   return variant(
@@ -59,10 +55,7 @@ std::string kernel_name(const SparseMlaDecodeParams& p) {
 }  // namespace
 
 void sparse_mla_decode(const SparseMlaDecodeParams& p, const Target& target) {
-  if (p.q.dtype != DType::kBFloat16)
-    throw std::runtime_error(
-        "sparse_mla_decode: the CUDA kernel takes bfloat16; got float32. Convert q with "
-        ".bfloat16(), or use backend=\"reference\".");
+  refuse_float32("sparse_mla_decode", p.q.dtype, "bfloat16", "q with .bfloat16()");
   const int64_t batch = p.q.size[0], next_n = p.q.size[1], num_heads = p.q.size[2];
   if (batch * next_n * num_heads == 0) return;
 

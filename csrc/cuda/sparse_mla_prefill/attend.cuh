@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../device/fp8.cuh"
+#include "../device/math.cuh"
 #include "../device/matrix_store.cuh"
 #include "../device/wgmma.cuh"
 #include "shared.cuh"
@@ -12,30 +13,6 @@ constexpr uint32_t kTileBytes = sizeof(Tile), kRowsOf8 = 1024;
 // A row's maximum is renewed when it is exceeded by more than this, in powers of two: until then
 // weights are at most 2^8, which loses no precision in bf16 or fp32.
 constexpr float kSlack = 8.0f;
-
-__device__ __forceinline__ float exp2_approx(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
-// NaN if either is.
-__device__ __forceinline__ float max_nan(float x, float y) {
-  float z;
-  asm("max.NaN.f32 %0, %1, %2;" : "=f"(z) : "f"(x), "f"(y));
-  return z;
-}
-
-// Of the four lanes that have a row between them.
-__device__ __forceinline__ float max_of_quad(float x) {
-  x = max_nan(x, __shfl_xor_sync(~0u, x, 1));
-  return max_nan(x, __shfl_xor_sync(~0u, x, 2));
-}
-
-__device__ __forceinline__ float sum_of_quad(float x) {
-  x += __shfl_xor_sync(~0u, x, 1);
-  return x + __shfl_xor_sync(~0u, x, 2);
-}
 
 // Warpgroup `group` scores the blocks j with j % 2 = group, weighs them and hands the weights to
 // the other one through shared memory. Both multiply all weights by their half of the values. A

@@ -12,10 +12,9 @@ namespace dsa::cuda {
 namespace {
 
 std::string kernel_name(const SparseMlaPrefillParams& p) {
-  const std::string name = "sparse_mla_prefill_";
-  if (!p.kv && p.format == CacheFormat::kV32) return name + "v32";
-  if (!p.kv && p.format == CacheFormat::kV4) return name + "v4";
-  return name + "bf16_" + std::to_string(p.q.size[2]);
+  const CacheFormat format = p.kv ? CacheFormat::kBFloat16 : p.format;
+  const std::string name = std::string("sparse_mla_prefill_") + name_of(format);
+  return format == CacheFormat::kBFloat16 ? name + "_" + std::to_string(p.q.size[2]) : name;
 }
 
 void set_scale(SparseMlaPrefillArgs& args, float sm_scale) {
@@ -31,10 +30,7 @@ void set_scale(SparseMlaPrefillArgs& args, float sm_scale) {
 }  // namespace
 
 void sparse_mla_prefill(const SparseMlaPrefillParams& p, const Target& target) {
-  if (p.q.dtype != DType::kBFloat16)
-    throw std::runtime_error(
-        "sparse_mla_prefill: the CUDA kernel takes bfloat16; got float32. Convert q and kv with "
-        ".bfloat16(), or use backend=\"reference\".");
+  refuse_float32("sparse_mla_prefill", p.q.dtype, "bfloat16", "q and kv with .bfloat16()");
   const int64_t num_queries = p.q.size[0], num_heads = p.q.size[1];
   const int64_t head_groups = (num_heads + kPrefillHeads - 1) / kPrefillHeads;
   if (num_queries * num_heads == 0) return;
