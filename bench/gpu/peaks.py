@@ -1,4 +1,4 @@
-"""What the GPUs of a machine could do at most, by their makers' data sheets, and floors of ops."""
+"""What Hopper GPUs can do at most, by their data sheets, and the floors of ops on them."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ H100 = Peaks("H100 SXM", "NVIDIA H100 white paper and data sheet", _SXM, 3.35e12
 H200 = Peaks("H200 SXM", "NVIDIA H200 data sheet", _SXM, 4.8e12)
 
 
+_OF = {"NVIDIA H100 80GB HBM3": H100, "NVIDIA H200": H200}  # by torch's name of the GPU
+
+
 def peaks_of(gpu: str) -> tuple[Peaks, bool]:
     """The peaks for torch's name of a GPU, and whether they are those of this very product."""
-    if "H200" in gpu and "NVL" not in gpu:
-        return H200, True
-    return H100, "H100" in gpu and "HBM3" in gpu
+    return _OF.get(gpu, H100), gpu in _OF
 
 
 def floor(op: str, shape: dict, work: Work, peaks: Peaks) -> Floor:

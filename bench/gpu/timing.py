@@ -1,21 +1,30 @@
-"""Every op at published shapes on a GPU: CUDA events, medians, L2 flushed before each call."""
+"""Every op at published shapes on a GPU: CUDA events, medians, L2 flushed before each call.
+
+python -m bench.gpu.timing [--op OP] [--shape TEXT] [--quick] [--json FILE]
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
 import statistics
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
-from bench.gpu.peaks import Peaks, floor
+from bench.gpu.peaks import Peaks, floor, peaks_of
+from bench.gpu.peers import load
 from bench.peers import Peer
-from bench.suite import Row
+from bench.suite import Row, shapes
 from dsa_kernels._op import OPS
-from dsa_kernels.cli import output
+from dsa_kernels.cli import output, select
 from dsa_kernels.cli.bench import make_arguments
+from dsa_kernels.testing import on_gpu
 from dsa_kernels.testing.cases import case
-from dsa_kernels.testing.on_gpu import Copies
 
+DESCRIPTION = __doc__.splitlines()[0]
 FLUSH_BYTES = 256 << 20  # several times the 50 MB of Hopper's L2
 
 
@@ -41,7 +50,7 @@ def measure(
     op: str, name: str, shape: dict, peaks: Peaks, peers: dict[str, Peer], budget: float
 ) -> tuple[Row, dict[str, str]]:
     """The row, and what went wrong in peers."""
-    arguments = Copies(make_arguments(op, shape), "cuda").arguments
+    arguments = on_gpu.Copies(make_arguments(op, shape), "cuda").arguments
     flushed = torch.zeros(FLUSH_BYTES, dtype=torch.uint8, device="cuda")
     work = case(op).work(**shape)
     seconds = median_seconds(lambda: OPS[op](*arguments, backend="native"), flushed.zero_, budget)
@@ -72,3 +81,51 @@ def _cells(row: Row, peers: list[str]) -> list[str]:
         row.bound,
         *(f"{output.number(row.peers[p])}x" if p in row.peers else "-" for p in peers),
     ]
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.gpu.timing", description=DESCRIPTION)
+    select.add_op_filter(parser)
+    parser.add_argument("--shape", default="", metavar="TEXT", help="only shapes named *TEXT*")
+    parser.add_argument("--quick", action="store_true", help="each op's smallest shape")
+    parser.add_argument("--seconds", type=float, default=0.5, help="of calls, for each row")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="append a line for each row")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse(argv)
+    gpu = torch.cuda.get_device_name()
+    peaks, exact = peaks_of(gpu)
+    peers, absent = load()
+    print(f"{gpu}; peaks of {peaks} ({peaks.source})")
+    if not exact:
+        print(f"{gpu} is another product than {peaks.name}: its roofline may be lower")
+    for name, reason in absent.items():
+        print(f"without {name}: {reason}")
+    failed = False
+    for op in select.chosen_ops(args):
+        if (problem := on_gpu.problem(OPS[op], "cuda")) is not None:
+            print(f"\n{op}: not run, {problem}")
+            continue
+        rows: list[Row] = []
+        for _, name, shape in shapes([op], args.shape, args.quick):
+            try:
+                row, problems = measure(op, name, shape, peaks, peers, args.seconds)
+            except Exception as error:  # rows to come are worth as much
+                failed = True
+                print(f"{op} {name}: FAILED, {type(error).__name__}: {error}", flush=True)
+                continue
+            rows.append(row)
+            for peer, reason in problems.items():
+                print(f"{peer} failed at {op} {name}: {reason}")
+            if args.json:
+                with args.json.open("a") as file:
+                    file.write(json.dumps({"gpu": gpu, **row.as_dict()}) + "\n")
+        if rows:
+            print(f"\n{op}\n{table(rows, list(peers))}", flush=True)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

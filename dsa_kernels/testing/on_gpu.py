@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import warnings
 from collections.abc import Iterator
 
 import torch
@@ -92,7 +93,9 @@ def instead_of_the_emulator(device: str = "cuda") -> Iterator[None]:
     for op in OPS.values():
         if problem(op, device) is None:
             kernel = functools.partial(run, op, device)
-            library.impl(f"{op.name}.emulated", kernel, "CPU", allow_override=True)
+            with warnings.catch_warnings():  # of what is the purpose: there is another kernel
+                warnings.simplefilter("ignore")
+                library.impl(f"{op.name}.emulated", kernel, "CPU", allow_override=True)
     before = _op.emulation_problem
     _op.emulation_problem = lambda name: problem(OPS[name], device)
     _devices.append(device)
