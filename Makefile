@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 BUILT := build/.built
 CPP_FILES := $(shell find csrc -name '*.cpp' -o -name '*.h')
-CUDA_FILES := $(shell find csrc/cuda -name '*.cu' -o -name '*.cuh')
+CUDA_FILES := $(shell find csrc/cuda tests/cuda -name '*.cu' -o -name '*.cuh')
 PTX_FILES := $(shell find ptx_emulator -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 export MAX_JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 

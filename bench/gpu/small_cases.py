@@ -1,4 +1,4 @@
-"""One small case of every op that has a CUDA kernel, on the GPU, against the reference.
+"""One small case of every op that has a CUDA kernel, on the GPU, between guard bands.
 
 compute-sanitizer --tool memcheck python -m bench.gpu.small_cases
 """
@@ -25,10 +25,9 @@ def small_shapes(op: str) -> list[dict]:
 
 
 def run(op: str, shape: dict) -> None:
-    """Raises where the GPU's result is not that of the contract."""
+    """Raises where the kernel fails or writes beside its outputs; values are for the tests."""
     arguments = case(op).make(torch.Generator().manual_seed(0), **shape)
-    expected = watched_run(OPS[op], arguments, "reference")
-    case(op).compare(expected, watched_run(OPS[op], arguments, "emulated"))
+    watched_run(OPS[op], arguments, "emulated")
 
 
 def main(device: str = "cuda") -> int:

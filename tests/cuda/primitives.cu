@@ -152,7 +152,8 @@ extern "C" __global__ void mbarrier_transactions(const uint8_t* in, uint32_t* ou
     load_box<rank>(map, bytes, x, y, z, w, out);                                                  \
   }
 TMA(2)
-TMA(3) TMA(4)
+TMA(3)
+TMA(4)
 #undef TMA
 
     // D [64 x 64] = A B over K = 128, e4m3, rows of k.
