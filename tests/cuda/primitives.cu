@@ -151,13 +151,13 @@ extern "C" __global__ void mbarrier_transactions(const uint8_t* in, uint32_t* ou
                                                 int x, int y, int z, int w, uint32_t* out) {      \
     load_box<rank>(map, bytes, x, y, z, w, out);                                                  \
   }
-TMA(2)
-TMA(3)
-TMA(4)
+TMA(2);
+TMA(3);
+TMA(4);
 #undef TMA
 
-    // D [64 x 64] = A B over K = 128, e4m3, rows of k.
-    extern "C" __global__ void wgmma_e4m3_ss(const uint4* a, const uint4* b, float* out) {
+// D [64 x 64] = A B over K = 128, e4m3, rows of k.
+extern "C" __global__ void wgmma_e4m3_ss(const uint4* a, const uint4* b, float* out) {
   __shared__ alignas(1024) uint4 a_tile[512];
   __shared__ alignas(1024) uint4 b_tile[512];
   store_swizzled(a_tile, a, 64);
@@ -181,12 +181,12 @@ TMA(4)
   extern "C" __global__ void wgmma_bf16_##name(const uint4* a, const uint4* b, float* out) { \
     multiply_bf16<in_registers, Major::a_major, Major::b_major>(a, b, out);                  \
   }
-WGMMA(ss_k_k, false, kK, kK)
-WGMMA(ss_k_mn, false, kK, kMN)
-WGMMA(ss_mn_k, false, kMN, kK)
-WGMMA(ss_mn_mn, false, kMN, kMN)
-WGMMA(rs_k, true, kK, kK)
-WGMMA(rs_mn, true, kK, kMN)
+WGMMA(ss_k_k, false, kK, kK);
+WGMMA(ss_k_mn, false, kK, kMN);
+WGMMA(ss_mn_k, false, kMN, kK);
+WGMMA(ss_mn_mn, false, kMN, kMN);
+WGMMA(rs_k, true, kK, kK);
+WGMMA(rs_mn, true, kK, kMN);
 #undef WGMMA
 
 // Thread t copies sizes[t] of 16 bytes; the rest of the 16 becomes zeros.
