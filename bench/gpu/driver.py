@@ -47,8 +47,11 @@ def launch_config(grid: int, block: int, cluster: int) -> LaunchConfig:
 
 
 def libcuda() -> Callable[[str], Callable]:
-    """The driver's functions by name. Raises OSError where there is no driver."""
-    library = ctypes.CDLL("libcuda.so.1")
+    """The driver's functions by name. Raises SystemExit where there is no driver."""
+    try:
+        library = ctypes.CDLL("libcuda.so.1")
+    except OSError as error:
+        raise SystemExit(f"there is no CUDA driver: {error}") from None
     return lambda name: getattr(library, name)
 
 
