@@ -14,11 +14,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 BUILT := build/.built
 CPP_FILES := $(shell find csrc -name '*.cpp' -o -name '*.h')
-CUDA_FILES := $(shell find csrc/cuda -name '*.cu' -o -name '*.cuh')
+CUDA_FILES := $(shell find csrc/cuda tests/cuda -name '*.cu' -o -name '*.cuh')
 PTX_FILES := $(shell find ptx_emulator -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 export MAX_JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 
-.PHONY: help demo test ptx cuda sass-check test-full test-levels test-asan test-aarch64 test-ptx bench bench-check bench-peers fuzz lint format build wheel clean distclean
+.PHONY: help demo test ptx cuda sass-check gpu-check test-full test-levels test-asan test-aarch64 test-ptx bench bench-check bench-peers fuzz lint format build wheel clean distclean
 .DELETE_ON_ERROR:
 
 help:
@@ -34,6 +34,7 @@ help:
 	@echo "make lint       ruff and clang-format, as CI runs them (format: fix in place)"
 	@echo "make cuda       the CUDA kernels for GPUs (ptx: for the emulator; test makes it itself)"
 	@echo "make sass-check  their machine code against csrc/cuda/sass.json"
+	@echo "make gpu-check  all of it on a machine with a Hopper GPU (ARGS=--dry-run: the plan)"
 	@echo "make build      .venv, dependencies, extension (wheel: a wheel in dist/)"
 	@echo "make clean      remove what was built (distclean: .venv too)"
 
@@ -53,6 +54,9 @@ cuda: $(VENV)/.dependencies
 # nvdisasm's front end comes with Triton where no CUDA toolkit has it.
 sass-check: cuda $(VENV)/.ptx
 	$(BIN)/python csrc/cuda/sass_check.py $(ARGS)
+
+gpu-check: $(BUILT)
+	$(BIN)/python -m bench.gpu_check $(ARGS)
 
 test-full: test-levels cuda
 	$(BIN)/python -m pytest -m slow $(ARGS)

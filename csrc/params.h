@@ -175,14 +175,14 @@ struct TopkIndicesParams {
 };
 
 struct SparseMlaPrefillParams {
-  View<3> q;            // bfloat16 | float32 [num_queries, num_heads, d_qk]
-  View<2> kv;           // q's dtype [num_kv, d_qk], or absent
-  View<3> cache;        // uint8 | bfloat16 [num_pages, page_size, record], where kv is absent
-  CacheFormat format;   // of cache
-  View<2> indices;      // int32 [num_queries, topk]
-  View<1> kv_start;     // int32 [num_queries] or absent
-  View<1> topk_length;  // int32 [num_queries] or absent
-  View<1> attn_sink;    // float32 [num_heads] or absent
+  View<3> q;      // bfloat16 | float32 [num_queries, num_heads, d_qk]
+  View<2> kv;     // q's dtype [num_kv, d_qk], or absent
+  View<3> cache;  // uint8 | bfloat16 [num_pages, page_size, record], where kv is absent
+  CacheFormat format = CacheFormat::kBFloat16;  // of cache, or kv
+  View<2> indices;                              // int32 [num_queries, topk]
+  View<1> kv_start;                             // int32 [num_queries] or absent
+  View<1> topk_length;                          // int32 [num_queries] or absent
+  View<1> attn_sink;                            // float32 [num_heads] or absent
   float sm_scale;
   View<3> out;         // q's dtype [num_queries, num_heads, 512]
   View<2> max_logits;  // float32 [num_queries, num_heads]

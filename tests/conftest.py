@@ -1,4 +1,7 @@
-"""Every test runs with uninitialised memory poisoned, and with the extension."""
+"""Every test runs with uninitialised memory poisoned, and with the extension.
+
+With DSA_TEST_GPU=1 the backend "emulated" is the GPU (dsa_kernels/testing/on_gpu.py).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import pytest
 import torch
 
 from dsa_kernels._op import OPS
-from dsa_kernels.testing import poisoned_memory
+from dsa_kernels.testing import on_gpu, poisoned_memory
 
 
 def pytest_configure(config):
@@ -14,6 +17,12 @@ def pytest_configure(config):
     missing = OPS["topk_indices"].unavailable("native", "cpu")
     if missing is not None:
         raise pytest.UsageError(f"the native backend cannot run: {missing}")
+    if on_gpu.wanted():
+        if not torch.cuda.is_available():
+            raise pytest.UsageError(f"{on_gpu.VARIABLE}=1, and torch sees no GPU")
+        gpu = on_gpu.instead_of_the_emulator()
+        gpu.__enter__()
+        config.add_cleanup(lambda: gpu.__exit__(None, None, None))
 
 
 @pytest.fixture(autouse=True)

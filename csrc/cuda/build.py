@@ -80,11 +80,22 @@ def complaints(report: str) -> list[str]:
     ]
 
 
-def build(source: Path, out: Path, nvcc: str, version: str, ptx_only: bool, fault: int) -> str:
-    virtual, real = ARCHITECTURES[source.stem]
-    stem = f"{source.parent.name}.{source.stem}"
+def compile_source(
+    source: Path,
+    target: Path,
+    architecture: str,
+    nvcc: str,
+    version: str,
+    *,
+    ptx_only: bool = False,
+    fault: int = 0,
+) -> None:
+    """`target`.ptx and `target`.fatbin of `source`, where they are not up to date."""
+    virtual, real = ARCHITECTURES[architecture]
     flags = [*FLAGS, *([f"-DDSA_FAULT={fault}"] if fault else [])]
-    ptx, fatbin, stamp = (out / f"{stem}{suffix}" for suffix in (".ptx", ".fatbin", ".key"))
+    ptx, fatbin, stamp = (
+        target.with_name(target.name + suffix) for suffix in (".ptx", ".fatbin", ".key")
+    )
     known = dict(line.split() for line in stamp.read_text().splitlines()) if stamp.exists() else {}
     key = key_of(source, version, *flags, virtual, *real)
     if known.get("ptx") != key or not ptx.exists():
@@ -95,10 +106,14 @@ def build(source: Path, out: Path, nvcc: str, version: str, ptx_only: bool, faul
         report = run([nvcc, "-fatbin", *codes, "-Xptxas=-v", str(ptx), "-o", str(fatbin)])
         if bad := complaints(report):
             fatbin.unlink()
-            raise SystemExit(f"{stem}: ptxas says\n" + "\n".join(bad))
+            raise SystemExit(f"{target.name}: ptxas says\n" + "\n".join(bad))
         known["fatbin"] = key
     stamp.write_text("".join(f"{name} {value}\n" for name, value in known.items()))
-    return stem
+
+
+def build(source: Path, out: Path, nvcc: str, version: str, ptx_only: bool, fault: int) -> None:
+    target = out / f"{source.parent.name}.{source.stem}"
+    compile_source(source, target, source.stem, nvcc, version, ptx_only=ptx_only, fault=fault)
 
 
 def main(arguments: list[str] | None = None) -> None:

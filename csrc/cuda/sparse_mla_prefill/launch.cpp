@@ -12,9 +12,8 @@ namespace dsa::cuda {
 namespace {
 
 std::string kernel_name(const SparseMlaPrefillParams& p) {
-  const CacheFormat format = p.kv ? CacheFormat::kBFloat16 : p.format;
-  const std::string name = std::string("sparse_mla_prefill_") + name_of(format);
-  return format == CacheFormat::kBFloat16 ? name + "_" + std::to_string(p.q.size[2]) : name;
+  const std::string name = std::string("sparse_mla_prefill_") + name_of(p.format);
+  return p.format == CacheFormat::kBFloat16 ? name + "_" + std::to_string(p.q.size[2]) : name;
 }
 
 void set_scale(SparseMlaPrefillArgs& args, float sm_scale) {

@@ -1,0 +1,114 @@
+"""Runs the tests of the "emulated" backend on a GPU instead, unchanged.
+
+With DSA_TEST_GPU=1 (tests/conftest.py) the overload `.emulated` of every op that has a CUDA kernel
+copies its CPU arguments to the GPU, runs the kernel there and copies what it wrote back. Whole
+storages travel, so strides, offsets, alignment, poison and guard bands are what the kernel meets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import warnings
+from collections.abc import Iterator
+
+import torch
+
+from dsa_kernels import _op
+from dsa_kernels._op import NAMESPACE, OPS, Op
+
+VARIABLE = "DSA_TEST_GPU"
+_devices: list[str] = []  # where the "emulated" backend runs; empty: in the emulator
+
+
+def wanted() -> bool:
+    return os.environ.get(VARIABLE) == "1"
+
+
+def active() -> bool:
+    return bool(_devices)
+
+
+def _bytes(storage: torch.UntypedStorage, device: str) -> torch.Tensor:
+    return torch.empty(0, dtype=torch.uint8, device=device).set_(storage)
+
+
+class Copies:
+    """Arguments on another device. Those that share a storage go on sharing it."""
+
+    def __init__(self, arguments, device: str):
+        self._device = device
+        self._pairs: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}  # bytes: here, there
+        self.arguments = [self._copy(a) if isinstance(a, torch.Tensor) else a for a in arguments]
+
+    def _copy(self, tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in self._pairs:
+            here = _bytes(storage, tensor.device.type)
+            there = torch.empty(here.numel(), dtype=torch.uint8, device=self._device)
+            self._pairs[storage._cdata] = here, there.copy_(here)
+        there = self._pairs[storage._cdata][1].untyped_storage()
+        copy = torch.empty(0, dtype=tensor.dtype, device=self._device)
+        return copy.set_(there, tensor.storage_offset(), tensor.shape, tensor.stride())
+
+    def copy_back(self, op: Op, arguments) -> None:
+        """What was written; raises RuntimeError where that is no output."""
+        values = dict(zip(op.arguments, arguments, strict=True))
+        written, read = {}, {}
+        for spec in op.tensors:
+            if (tensor := values[spec.name]) is not None:
+                (written if spec.written else read)[spec.name] = tensor.untyped_storage()._cdata
+        for key in set(written.values()):
+            here, there = self._pairs[key]
+            here.copy_(there)
+        for name, key in read.items():
+            here, there = self._pairs[key]
+            if not torch.equal(here, there.cpu()):
+                raise RuntimeError(f"{op.name}: {name} is an input, and the kernel wrote to it")
+
+
+def run(op: Op, device: str, *arguments) -> None:
+    """The native overload for `device`, on copies."""
+    copies = Copies(arguments, device)
+    op._overloads["native"](*copies.arguments)
+    if device == "cuda":
+        torch.cuda.synchronize()
+    copies.copy_back(op, arguments)
+
+
+def problem(op: Op, device: str) -> str | None:
+    """Why `op` cannot run on `device`, or None."""
+    if device == "cuda" and not torch.cuda.is_available():
+        return "torch sees no GPU"
+    if not op._has_kernel("native", device.upper()):
+        return f"this version has no native implementation for {device}"
+    return None
+
+
+@contextlib.contextmanager
+def instead_of_the_emulator(device: str = "cuda") -> Iterator[None]:
+    """Inside, backend "emulated" is the native kernel for `device`, on copies of CPU tensors."""
+    library = torch.library.Library(NAMESPACE, "IMPL")
+    for op in OPS.values():
+        if problem(op, device) is None:
+            kernel = functools.partial(run, op, device)
+            with warnings.catch_warnings():  # of what is the purpose: there is another kernel
+                warnings.simplefilter("ignore")
+                library.impl(f"{op.name}.emulated", kernel, "CPU", allow_override=True)
+    before = _op.emulation_problem
+    _op.emulation_problem = lambda name: problem(OPS[name], device)
+    _devices.append(device)
+    _refresh()
+    try:
+        yield
+    finally:
+        library._destroy()
+        _op.emulation_problem = before
+        _devices.pop()
+        _refresh()
+
+
+def _refresh() -> None:
+    for op in OPS.values():
+        op.refresh()
