@@ -100,9 +100,6 @@ def of_peak(name: str, kind: str = "bf16_dot") -> float:
     return case(op).work(**shape).flops / seconds(name) / peak
 
 
-# -- selection ---------------------------------------------------------------------------------
-
-
 def select_seconds(scores: torch.Tensor) -> float:
     """Of a row of `scores`."""
     out = torch.empty(scores.shape[0], K, dtype=torch.int32)
@@ -136,9 +133,6 @@ def slowest_over_random(named_rows) -> float:
     normal = torch.randn(LONG, generator=torch.Generator().manual_seed(0))
     random = select_seconds(normal[None])
     return max(select_seconds(row[None]) for _, row in named_rows) / random
-
-
-# -- memory ------------------------------------------------------------------------------------
 
 
 @functools.cache
@@ -190,9 +184,6 @@ def fused_extra_mib() -> float:
     """
     command = [sys.executable, "-c", _EXTRA_MIB]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-
-
-# -- threads, peers ----------------------------------------------------------------------------
 
 
 def on_two(figure: Callable[[], float]) -> float:

@@ -18,9 +18,6 @@ from dsa_kernels.testing.cases._common import MODELS
 KiB, MiB = 1 << 10, 1 << 20
 
 
-# -- timing --------------------------------------------------------------------------------------
-
-
 class Clock:
     """A call that takes `durations` one after another, the last of them for ever."""
 
@@ -60,9 +57,6 @@ def test_threads_come_back(threads):
 def test_calls_run_side_by_side():
     taken = timing.side_by_side([lambda: time.sleep(0.2)] * 3)
     assert 0.2 <= taken < 0.4
-
-
-# -- shapes --------------------------------------------------------------------------------------
 
 
 def complete(op: str, shape: dict) -> dict:
@@ -136,8 +130,6 @@ def test_quick_takes_the_smallest_shape_of_each_op():
     ((_, name, _),) = suite.shapes(["topk_indices"], "prefill", quick=True)
     assert name == "v32-prefill-128x8k"
 
-
-# -- rows ----------------------------------------------------------------------------------------
 
 EVERY_ROW = [
     pytest.param(op, shape, id=f"{op} {name}")

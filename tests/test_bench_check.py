@@ -147,9 +147,6 @@ def test_markdown(judged, tmp_path):
     assert stop.value.code == 2
 
 
-# -- other levels --------------------------------------------------------------------------------
-
-
 def test_another_level_is_measured_in_a_process_at_it(judged, monkeypatch):
     other = next(level for level in LEVELS if level != ISA)
     runs = []
@@ -181,9 +178,6 @@ def test_a_process_that_dies_silently_is_skipped(judged, monkeypatch):
     status, _, text = judged([bar("there", isa="avx9")])
     assert status == 1
     assert "there: its process ended with -4" in text
-
-
-# -- the bars themselves -------------------------------------------------------------------------
 
 
 def test_bars_are_well_formed():

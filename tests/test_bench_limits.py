@@ -28,9 +28,6 @@ def eventually(holds, tries: int = 6) -> None:
     raise AssertionError(f"in {tries} tries, the last: {found}")
 
 
-# -- peaks ---------------------------------------------------------------------------------------
-
-
 def test_native_peak_counts_what_it_says():
     lanes = {"scalar": 4, "avx2": 8}.get(cpu_isa(), 16)
     for kind, flops_a_lane in (("fma", 2), ("bf16_dot", 4)):
@@ -162,9 +159,6 @@ def test_copy_rate_copies(monkeypatch):
     assert peaks.copy_rate(half, half.clone(), 1, tries=1) == 2 * 32 * MiB / 0.5
 
 
-# -- caches --------------------------------------------------------------------------------------
-
-
 def test_cache_sizes_are_read(tmp_path, monkeypatch):
     size_of = peaks.cache_bytes.__wrapped__
     monkeypatch.setattr(peaks, "Path", lambda _: tmp_path)
@@ -212,8 +206,6 @@ def test_buffers_lie_in_the_memory_that_they_stand_for(monkeypatch, l2, l3, thre
     assert sizes["DRAM"] >= 2 * l3
     assert max(sizes.values()) == sizes["DRAM"]
 
-
-# -- floors --------------------------------------------------------------------------------------
 
 GB = 10**9
 PEAKS = peaks.Peaks(

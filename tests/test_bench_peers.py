@@ -30,8 +30,6 @@ def peer(name: str) -> peers.Peer:
     return present[name]
 
 
-# -- agreement -----------------------------------------------------------------------------------
-
 SCORES = {
     "mqa_logits": dict(num_rows=5, seq_len=300, num_heads=64),
     "mqa_logits causal": dict(num_rows=70, seq_len=333, num_heads=32, bounds="causal"),
@@ -169,9 +167,6 @@ def test_ggml_runs_on_torchs_threads(threads, monkeypatch):
         threads(count)
         call()
     assert planned == [1, 2]
-
-
-# -- loading and measuring -----------------------------------------------------------------------
 
 
 def test_absent_peers_have_a_reason(tmp_path, monkeypatch):

@@ -17,8 +17,6 @@ from dsa_kernels.cli import output
 from dsa_kernels.cli.info import environment
 from dsa_kernels.testing.cases import case
 
-# -- tables --------------------------------------------------------------------------------------
-
 
 @pytest.mark.parametrize("op", sorted(OPS))
 def test_tables_fit(op):
@@ -57,9 +55,6 @@ def test_markdown_is_well_formed(names):
     check_markdown(report.markdown(rows, names), rows)
 
 
-# -- publishing ----------------------------------------------------------------------------------
-
-
 def test_a_table_goes_between_the_markers(tmp_path):
     page = tmp_path / "page.md"
     before, after = "# Title\n\ntext\n\n", "\n\nmore <!-- other -->\n"
@@ -85,9 +80,6 @@ def test_half_a_pair_of_markers_is_refused(tmp_path, text):
     with pytest.raises(ValueError, match=r"<!-- table -->.*<!-- /table -->"):
         report.publish(page, "table", "new")
     assert page.read_text() == text
-
-
-# -- comparisons ---------------------------------------------------------------------------------
 
 
 def record(*rows: Row) -> dict:
@@ -164,8 +156,6 @@ def test_commit_where_there_is_no_git(monkeypatch, tmp_path, error):
         monkeypatch.setenv("PATH", str(tmp_path))
     assert report.commit() == "unknown"
 
-
-# -- plots ---------------------------------------------------------------------------------------
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -40,9 +40,6 @@ def plant(monkeypatch, op: str, backend: str, spoil) -> None:
     monkeypatch.setitem(OPS[op]._overloads, backend, wrong)
 
 
-# -- help and info -------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     "argv", [["--help"], ["info", "--help"], ["bench", "--help"], ["fuzz", "--help"]]
 )
@@ -91,9 +88,6 @@ def test_info_says_why_an_op_has_no_native_backend(capsys, monkeypatch):
     monkeypatch.setitem(OPS["topk_indices"]._available, ("native", "cpu"), False)
     _, text = run(capsys, "info")
     assert "native (topk_indices): the extension has no CPU kernel for this op" in text
-
-
-# -- bench ---------------------------------------------------------------------------------------
 
 
 def test_bench(capsys):
@@ -147,9 +141,6 @@ def test_bench_reports_a_wrong_backend(capsys, monkeypatch):
     assert status == 1
     assert "FAIL" in text
     assert "counts: 2 of 2 elements differ" in text
-
-
-# -- fuzz ----------------------------------------------------------------------------------------
 
 
 def test_fuzz_meets_every_op(capsys):
@@ -238,9 +229,6 @@ def test_a_write_into_an_input_is_seen(monkeypatch):
     args = case("topk_indices").make(torch.Generator(), num_rows=2, seq_len=9, topk=3)
     with pytest.raises(AssertionError, match="scores is an input and was written"):
         watched_run(OPS["topk_indices"], args, "reference")
-
-
-# -- output --------------------------------------------------------------------------------------
 
 
 class Terminal(io.StringIO):

@@ -70,9 +70,6 @@ def public_arguments(op: str, args: list) -> tuple[dict, dict]:
     return given, outputs
 
 
-# -- one op, one name ----------------------------------------------------------------------------
-
-
 def test_the_public_list():
     assert sorted(OPS) == NAMES
     assert sorted(set(dsa_kernels.__all__) & set(OPS)) == NAMES
@@ -116,9 +113,6 @@ def test_docs_agree_with_the_contracts():
     assert text == ops_markdown(), (
         "docs/ops.md is stale: python -m dsa_kernels info --ops-markdown > docs/ops.md"
     )
-
-
-# -- torch citizenship ---------------------------------------------------------------------------
 
 
 OPCHECKS = ("test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
@@ -196,9 +190,6 @@ def test_meta_and_fake_tensors(op, backend):
     assert [(r.shape, r.dtype) for r in results] == [(v.shape, v.dtype) for v in real.values()]
 
 
-# -- behaviour -----------------------------------------------------------------------------------
-
-
 @each_overload
 @pytest.mark.parametrize("which", [0, 1])
 def test_writes_its_outputs_and_nothing_else(op, backend, which):
@@ -239,9 +230,6 @@ def test_requires_grad_raises(op):
             grad = [*args[:i], a.detach().clone().requires_grad_(), *args[i + 1 :]]
             with pytest.raises(ValueError, match=f"{op}: {name} requires grad"):
                 overload(op, "native")(*grad)
-
-
-# -- explain -------------------------------------------------------------------------------------
 
 
 class Recorder(torch.utils._python_dispatch.TorchDispatchMode):

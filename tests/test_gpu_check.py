@@ -23,9 +23,6 @@ def command(text: str, seconds: int = 60, **variables) -> gpu_check.Command:
     return gpu_check.Command([sys.executable, "-c", text], seconds, variables)
 
 
-# -- the plan ------------------------------------------------------------------------------------
-
-
 def test_plan_names_everything(capsys):
     assert gpu_check.main(["--dry-run"]) == 0
     text = capsys.readouterr().out
@@ -65,9 +62,6 @@ def test_planned_files_and_modules_exist():
                     assert (gpu_check.ROOT / f"{a.replace('.', '/')}.py").is_file(), c
 
 
-# -- processes -----------------------------------------------------------------------------------
-
-
 def test_a_command_is_shown_logged_and_judged(capsys):
     log = io.StringIO()
     assert gpu_check.run(command("import os; print(os.environ['A'])", A="here"), log) is None
@@ -101,9 +95,6 @@ def test_a_failed_step_does_not_stop_the_others(monkeypatch, tmp_path, capsys):
     assert gpu_check.main(["--step", "good"]) == 0
 
 
-# -- what a machine has --------------------------------------------------------------------------
-
-
 def test_what_to_install_is_said():
     problem = environment.torch_problem("2.13.0+cpu", None, False)
     assert '-m pip install --force-reinstall "torch==2.13.0"' in problem
@@ -118,9 +109,6 @@ def test_what_to_install_is_said():
 def test_without_a_gpu_the_first_step_fails(capsys):
     assert environment.main() == 1
     assert "lacking: torch" in capsys.readouterr().out
-
-
-# -- small cases, floors, peers ------------------------------------------------------------------
 
 
 def test_small_cases_of_every_op(capsys):

@@ -293,9 +293,6 @@ def test_empty(backend):
         assert top.eq(-math.inf).all() and lse.eq(-math.inf).all()
 
 
-# -- what the CUDA kernel does block by block of 64 keys ------------------------------------------
-
-
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("topk", [1, 64, 65, 128, 129, 192, 320])
 @pytest.mark.parametrize("d_qk", [576, 512])

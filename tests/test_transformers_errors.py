@@ -18,8 +18,6 @@ def inference(threads):
         yield
 
 
-# -- at enable -----------------------------------------------------------------------------------
-
 CONFIGURATIONS = {
     "kv_lora_rank": (256, "config.kv_lora_rank must be 512; got 256"),
     "qk_rope_head_dim": (32, "config.qk_rope_head_dim must be 64; got 32"),
@@ -104,9 +102,6 @@ def test_wrapped_attention():
 def test_disable_needs_enable():
     with pytest.raises(ValueError, match="disable: this model is not enabled"):
         disable(make_model("deepseek"))
-
-
-# -- at the call ---------------------------------------------------------------------------------
 
 
 def call_with(name="deepseek", tokens=12, batch=2, **inputs):

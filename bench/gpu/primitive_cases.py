@@ -30,9 +30,6 @@ def _mbarrier() -> Primitive:
     )
 
 
-# -- tensor copies -------------------------------------------------------------------------------
-
-
 def swizzled(rows: np.ndarray, swizzle: int) -> np.ndarray:
     """Bytes [rows, span] as they lie in shared memory: within each 128 bytes x 8 of addresses,
     the chunk's number is xored with that of its line of 128 bytes, as far as the swizzle goes."""
@@ -84,9 +81,6 @@ def _tensor_copies() -> Iterator[Primitive]:
                     block=64,
                     expected=(right,),
                 )
-
-
-# -- products ------------------------------------------------------------------------------------
 
 
 def _bits(x: torch.Tensor) -> np.ndarray:
@@ -149,9 +143,6 @@ def _products() -> Iterator[Primitive]:
             )
 
 
-# -- copies and exchanges ------------------------------------------------------------------------
-
-
 def _zero_fill() -> Primitive:
     data = np.random.default_rng(1).integers(1, 256, (128, 16), np.uint8)
     sizes = (np.arange(128) % 17).astype(np.int32)
@@ -195,9 +186,6 @@ def _stmatrix() -> Iterator[Primitive]:
             block=32,
             expected=(np.ascontiguousarray(right),),
         )
-
-
-# -- arithmetic ----------------------------------------------------------------------------------
 
 
 def _canonical(values: np.ndarray, bits: type, nan: int) -> np.ndarray:

@@ -45,9 +45,6 @@ def _mask(seen: torch.Tensor) -> torch.Tensor:
     return torch.zeros(seen.shape, dtype=torch.float16).masked_fill_(~seen, -torch.inf)
 
 
-# -- indexer -------------------------------------------------------------------------------------
-
-
 def _index(library, q, keys, weights, seen, topk: int | None = None) -> Call:
     """q [batch, n, heads, dim], keys float32 [batch, width, dim], weights [batch * n, heads], seen
     bool [batch, n, width] -> scores [batch * n, width], or the topk best of each row."""
@@ -148,9 +145,6 @@ def _topk_indices(library, scores, row_start, row_end, topk, out):
     graph = Graph(library)
     node = library.top_k(graph.context, graph.input(scores, width, rows), best)
     return _runner(graph, graph.result(node, torch.int32, rows, best))
-
-
-# -- attention -----------------------------------------------------------------------------------
 
 
 def _attend(library, q, keys, counts, sm_scale, attn_sink, shape) -> Call:

@@ -74,9 +74,6 @@ def prefill_shapes(shape_of, fraction: int = 1) -> dict[str, dict]:
     }
 
 
-# -- data ----------------------------------------------------------------------------------------
-
-
 def dtype_of(name: str) -> torch.dtype:
     return getattr(torch, name)
 
@@ -131,9 +128,6 @@ def ragged(rng: random.Random, count: int, longest: int) -> list[int]:
     ]
 
 
-# -- layouts -------------------------------------------------------------------------------------
-
-
 def poisoned(shape, dtype, *, pad: int = 0, packed_from: int | None = None) -> torch.Tensor:
     """A tensor whose every byte, and every byte between its entries, is 0xff: NaN in each float
     type, -1 in each signed one. Entries of dim `packed_from` - 1 lie `pad` elements further apart
@@ -157,9 +151,6 @@ def strided(x: torch.Tensor, pad: int, packed_from: int | None = None) -> torch.
         return x
     wide = poisoned(x.shape, x.dtype, pad=pad, packed_from=packed_from)
     return wide.copy_(x)
-
-
-# -- paged caches --------------------------------------------------------------------------------
 
 
 def block_table(

@@ -67,9 +67,6 @@ def close(
     return diff
 
 
-# -- scores --------------------------------------------------------------------------------------
-
-
 def scores(q, k, weights, k_scale) -> tuple[torch.Tensor, torch.Tensor]:
     """fp64 indexer scores [num_rows, num_keys], and how far fp32 arithmetic may be from them.
 
@@ -129,9 +126,6 @@ def index_records(cache: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return codes.contiguous().view(torch.float8_e4m3fn), scales.reshape(-1)
 
 
-# -- quantised values ----------------------------------------------------------------------------
-
-
 def adjacent_codes(
     expected, actual, ratio, what: str, *, hadamard: bool, rate: float = 0.01
 ) -> float:
@@ -162,9 +156,6 @@ def adjacent_codes(
     if e.numel() >= 1000 and unequal > rate:
         raise AssertionError(f"{what}: {unequal:.2%} of the codes differ; at most {rate:.0%} may")
     return unequal
-
-
-# -- attention -----------------------------------------------------------------------------------
 
 
 def attention(expected: dict, actual: dict, keys: list[torch.Tensor], entries: int) -> float:
