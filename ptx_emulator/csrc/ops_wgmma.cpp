@@ -97,11 +97,13 @@ const Published& common_knowledge(Cta& cta, int first_warp, Warpgroup& group) {
 void note_reads(Cta& cta, const WgmmaOp& op) {
   const Block& shared = cta.shared;
   Races& races = *cta.warps[0]->machine->races;
-  races.read_chunks(op.by_all, shared, op.chunks_b.data(), op.chunks_b.size(), 15);
+  const Tile b{op.descriptor_b, op.chunks_b.size(), 15, op.b_mn_major};
+  races.read_tile(op.by_all, shared, b, op.chunks_b.data());
   const size_t per_warp = op.chunks_a.size() / kWarps;
-  for (int i = 0; i < kWarps; ++i)
-    races.read_chunks(op.by_warp[i], shared, op.chunks_a.data() + i * per_warp, per_warp,
-                      Mask{1} << i);
+  for (size_t i = 0; i < kWarps && per_warp; ++i) {
+    const Tile a{op.descriptor_a, per_warp, Mask{1} << i, op.a_mn_major};
+    races.read_tile(op.by_warp[i], shared, a, op.chunks_a.data() + i * per_warp);
+  }
 }
 
 void run_front(Cta& cta, int first_warp, Warpgroup& group) {

@@ -13,6 +13,7 @@ enum class Sharing : uint8_t {
   each,    // every lane accessed all of the bytes
   spread,  // lanes in ascending order accessed equal parts in ascending order
   some,    // it is not known which lane accessed which byte
+  tile,    // as `each`; the time is the index of a TileRead, which has the true one
 };
 
 // Accesses by one warp instruction or one asynchronous operation.
@@ -41,8 +42,36 @@ struct alignas(64) Cell {
   uint32_t more;        // index of further entries, 0 if there are none
   uint8_t more_writes;  // whether some of those are writes
   uint8_t is_location;  // a strong write to it has published something
+  uint8_t tile_reads;   // how many of the entries stand for a TileRead
 };
 static_assert(sizeof(Cell) == 64);
+
+// The chunks of shared memory that are an operand of wgmma, or some warps' part of it.
+struct Tile {
+  uint64_t descriptor;
+  size_t chunks;
+  Mask lanes;
+  bool mn_major;
+  bool operator==(const Tile&) const = default;
+};
+
+// An agent's last read of a tile. While it is intact, nothing has gone to the tile's cells but reads
+// of other tiles by other agents: each cell holds an entry that stands for this read, and no writes
+// but those that `writers` cover. To read the tile again is to judge these and to set the time.
+struct TileRead {
+  struct Writer {
+    Agent agent;
+    uint32_t time;  // of the last write
+    Mask lanes;     // of all
+  };
+  static constexpr int kMostWriters = 8;
+  Tile tile{};
+  bool intact = true;
+  uint32_t time = 0, pc = 0;
+  uint32_t entries = 0;  // how many cells' entries stand for it
+  int writer_count = 0;
+  Writer writers[kMostWriters];
+};
 
 inline Cell* Block::cell(uint64_t address) const {
   return cells + ((address >> 4) - (begin >> 4));
