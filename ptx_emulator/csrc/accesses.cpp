@@ -65,7 +65,7 @@ bool Races::lane_by_lane(const WarpClock& c, const Entry& earlier, const Entry& 
 inline const Races::Met& Races::meet(const AsyncOperation& op, Agent agent) const {
   if (op.view.known != met_by_) {
     met_by_ = op.view.known;
-    for (Met& m : met_) m = {};
+    for (Met& m : met_) m.agent = ~Agent{0};
   }
   Met& m = met_[agent % std::size(met_)];
   if (m.agent != agent)

@@ -57,16 +57,19 @@ std::vector<const uint8_t*> find_chunks(Warp& w, uint64_t bits, int rows, bool m
   locate(m, rows, mn_major, addresses);
   const Block& shared = w.cta->shared;
   const uint64_t window = kSharedWindow + (uint64_t{w.cta->rank} << kRankShift);
-  std::vector<const uint8_t*> chunks(chunks_of(rows));
-  for (size_t i = 0; i < chunks.size(); ++i) {
-    const uint64_t at = window + addresses[i];
-    if (!shared.holds(at, 16))
+  const size_t count = chunks_of(rows);
+  std::vector<const uint8_t*> chunks(count);
+  const uint8_t* const data = shared.data;
+  const uint64_t* const written = shared.written;
+  const uint64_t bytes = shared.end - shared.begin;
+  for (size_t i = 0; i < count; ++i) {
+    const uint64_t at = window + addresses[i], offset = at - shared.begin;
+    if (bytes < 16 || offset > bytes - 16)
       throw Fault(Fault::memory, std::string(what) + " of wgmma at " + place_of(*w.machine, at) +
                                      " lies outside the CTA's shared memory");
     // Sixteen bits of a word: the bytes are aligned.
-    const uint64_t offset = at - shared.begin;
-    if ((~shared.written[offset / 64] >> offset % 64 & 0xffff) != 0) never_written(w, at, 16, 0);
-    chunks[i] = shared.at(at);
+    if ((~written[offset / 64] >> offset % 64 & 0xffff) != 0) never_written(w, at, 16, 0);
+    chunks[i] = data + offset;
   }
   return chunks;
 }
@@ -173,9 +176,9 @@ Flow multiply_async(Warp& w, const Instr& in, Mask mask) {
   const uint32_t shape = uint32_t{code.n} << 8 | code.k;
   if (w.machine->options.races) {
     if (!s.fenced) throw Fault(Fault::race, "a wgmma.fence is missing before the first wgmma");
-    for (int r = 0; r < in.count; ++r) check_register(w, s, refs[r], r < d_count, shape);
+    check_registers(w, s, {refs, in.count}, d_count, shape);
   }
-  for (int r = 0; r < in.count; ++r) hold_register(w, s, refs[r], r < d_count, shape);
+  hold_registers(w, s, {refs, in.count}, d_count, shape);
 
   // A warp's share: 16 rows of A, and a quarter of B.
   if (w.profile)
