@@ -64,8 +64,8 @@ inline int part_of(int column, int half) {  // column: 2 * block + parity
   return column / 2 * 4 + half * 2 + column % 2;
 }
 
-// Adds a * b to kColumns columns of `from`, or to zero if that is null, for a half of the rows, each
-// in four lanes. The sums stay in registers, so the inner loops must be unrolled.
+// Adds a * b to kColumns columns of `from`, or to zero if that is null, for a half of the rows,
+// each in four lanes. The sums stay in registers, so the inner loops must be unrolled.
 template <int kColumns>
 void accumulate(int k_total, const float* a, const float* b, const uint32_t* const* from,
                 uint32_t* const* to) {

@@ -65,7 +65,7 @@ class Races {
               bool write, bool reduction = false, Mask lanes = 0);
   // Reads of the tile's chunks, which are aligned and of 16 bytes, through the async proxy.
   void read_tile(const AsyncOperation& op, const Block& block, const Tile& tile,
-                    const uint8_t* const* chunks);
+                 const uint8_t* const* chunks);
   void access(Warp& w, const Block& block, const Access& a, const Manner& manner);
 
  private:
@@ -105,9 +105,9 @@ class Races {
 
   // Whether the cell has a location that others synchronise with.
   bool touch(const Judge& judge, const Block& block, uint64_t address, const Entry& entry);
-  static Entry entry_of(const AsyncOperation& op, bool write, Mask lanes);
+  // Reads of tiles: a read is known by its index in reads_.
   TileRead* find_read(const AsyncOperation& op, const Tile& tile, const Cell& cell);
-  bool read_again(const AsyncOperation& op, TileRead& read);
+  bool read_again(const AsyncOperation& op, TileRead& read) const;
   uint32_t new_read(const AsyncOperation& op, const Tile& tile);
   void release_read(uint32_t index);
   bool read_chunk(const AsyncOperation& op, Cell& cell, const Entry& entry);
@@ -140,6 +140,7 @@ class Races {
   const Mechanism& mechanism(Agent agent) const;
   Proxy proxy_of(Agent agent) const;
   Judge judge_of(const AsyncOperation& op) const;
+  static Entry entry_of(const AsyncOperation& op, bool write, Mask lanes);
   const Met& meet(const AsyncOperation& op, Agent agent) const;
   uint32_t rank_of(Agent agent) const;
   bool is_warp(Agent agent) const { return local_of(agent) < warps_per_cluster_; }
@@ -157,7 +158,7 @@ class Races {
   std::deque<std::vector<Entry>> more_;  // Cell::more
   std::vector<uint32_t> free_more_;
   uint32_t next_victim_ = 0;
-  std::deque<TileRead> reads_;  // by the time of entries that stand for them
+  std::deque<TileRead> reads_;  // of tiles; entries have the index for a time
   std::vector<uint32_t> free_reads_;
   Locations locations_;  // in global memory
   std::unordered_map<uint32_t, OfCluster> clusters_;

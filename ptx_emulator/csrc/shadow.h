@@ -55,9 +55,9 @@ struct Tile {
   bool operator==(const Tile&) const = default;
 };
 
-// An agent's last read of a tile. While it is intact, nothing has gone to the tile's cells but reads
-// of other tiles by other agents: each cell holds an entry that stands for this read, and no writes
-// but those that `writers` cover. To read the tile again is to judge these and to set the time.
+// An agent's last read of a tile. While it is intact, each of the tile's cells holds an entry that
+// stands for it, and no write but such as `writers` cover: nothing has gone there but other agents'
+// reads of tiles. To read the tile again then is to judge the writers and to set the time.
 struct TileRead {
   struct Writer {
     Agent agent;

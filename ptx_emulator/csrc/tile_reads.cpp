@@ -6,7 +6,7 @@
 namespace ptx {
 
 void Races::read_tile(const AsyncOperation& op, const Block& block, const Tile& tile,
-                         const uint8_t* const* chunks) {
+                      const uint8_t* const* chunks) {
   const auto address_of = [&](size_t i) {
     return block.begin + static_cast<uint64_t>(chunks[i] - block.data);
   };
@@ -40,7 +40,8 @@ TileRead* Races::find_read(const AsyncOperation& op, const Tile& tile, const Cel
   return nullptr;
 }
 
-bool Races::read_again(const AsyncOperation& op, TileRead& read) {
+// False: a writer is not known to be done, as far as `writers` tell.
+bool Races::read_again(const AsyncOperation& op, TileRead& read) const {
   for (int i = 0; i < read.writer_count; ++i)
     if (!knows_of(op, read.writers[i])) return false;
   read.time = op.time;
@@ -128,7 +129,7 @@ bool Races::may_read(const AsyncOperation& op, const Entry& write, TileRead& rea
   }
   if (alone.time <= known->time && (alone.lanes & ~known->lanes) == 0) return true;
   const TileRead::Writer both{alone.agent, std::max(alone.time, known->time),
-                                 alone.lanes | known->lanes};
+                              alone.lanes | known->lanes};
   if (knows_of(op, both)) {
     *known = both;
     return true;
