@@ -65,7 +65,7 @@ bool Races::lane_by_lane(const WarpClock& c, const Entry& earlier, const Entry& 
 inline const Races::Met& Races::meet(const AsyncOperation& op, Agent agent) const {
   if (op.view.known != met_by_) {
     met_by_ = op.view.known;
-    for (Met& m : met_) m = {};
+    for (Met& m : met_) m.agent = ~Agent{0};
   }
   Met& m = met_[agent % std::size(met_)];
   if (m.agent != agent)
@@ -162,6 +162,7 @@ inline void Races::replace_read(const Judge& judge, Entry& earlier, const Entry&
 
 bool Races::touch(const Judge& judge, const Block& block, uint64_t address, const Entry& entry) {
   Cell& cell = *block.cell(address);
+  if (cell.tile_reads) settle_tile_reads(cell);
   Entry e = entry;
   for (Entry& earlier : cell.entries) review(judge, block, address, earlier, e);
   if (cell.more) review_more(judge, block, address, cell, e);
@@ -222,7 +223,7 @@ Races::Judge Races::judge_of(const AsyncOperation& op) const {
   return {nullptr, &op, proxy_of(op.agent) == Proxy::async};
 }
 
-static Entry entry_of(const AsyncOperation& op, bool write, Mask lanes) {
+Entry Races::entry_of(const AsyncOperation& op, bool write, Mask lanes) {
   Entry e{};
   e.agent = op.agent;
   e.lanes = lanes;
@@ -231,39 +232,6 @@ static Entry entry_of(const AsyncOperation& op, bool write, Mask lanes) {
   e.pc = op.pc;
   e.write = write;
   return e;
-}
-
-void Races::read_chunks(const AsyncOperation& op, const Block& block, const uint8_t* const* chunks,
-                        size_t count, Mask lanes) {
-  const Judge judge = judge_of(op);
-  Entry e = entry_of(op, false, lanes);
-  e.bytes = 0xffff;
-  for (size_t i = 0; i < count; ++i) {
-    const uint64_t address = block.begin + static_cast<uint64_t>(chunks[i] - block.data);
-    if (!read_again(judge, *block.cell(address), e)) touch(judge, block, address, e);
-  }
-}
-
-// The same as touch for most cells that wgmma reads: they hold a write known to be done, the
-// agent's own last read, and perhaps another's. False: all is yet to be done.
-inline bool Races::read_again(const Judge& judge, Cell& cell, const Entry& read) const {
-  if (cell.more) return false;
-  Entry* place = nullptr;
-  for (Entry& earlier : cell.entries) {
-    if (!earlier.bytes) {
-      place = &earlier;
-    } else if (earlier.write) {
-      const Met& met = meet(*judge.op, earlier.agent);
-      if (!met.seen.covers(earlier.time, earlier.lanes) ||
-          (met.generic && !met.proxied.covers(earlier.time, earlier.lanes)))
-        return false;
-    } else if (earlier.agent == read.agent && (earlier.lanes & ~read.lanes) == 0) {
-      earlier.bytes = 0;
-      place = &earlier;
-    }
-  }
-  if (place) *place = read;
-  return place != nullptr;
 }
 
 void Races::access(const AsyncOperation& op, const Block& block, uint64_t address, uint64_t bytes,

@@ -51,6 +51,9 @@ void Transfer::add(Warp& w, int lane, uint64_t to, uint64_t from, uint32_t bytes
     source_block = &block;
   }
   target.set_written(to, bytes);
+  // Gathered rows lie where no hardware prefetches their cells.
+  if (target.cells) __builtin_prefetch(target.cell(to), 1);
+  if (source_block && source_block->cells) __builtin_prefetch(source_block->cell(from), 1);
   pieces.push_back(
       {target.at(to), source, bytes, static_cast<uint8_t>(lane), &target, source_block});
 }

@@ -64,43 +64,38 @@ inline int part_of(int column, int half) {  // column: 2 * block + parity
   return column / 2 * 4 + half * 2 + column % 2;
 }
 
-// Adds a * b to kColumns columns of `from`, or to zero if that is null. The sums stay in registers,
-// so the inner loops must be unrolled.
+// Adds a * b to kColumns columns of `from`, or to zero if that is null, for a half of the rows,
+// each in four lanes. The sums stay in registers, so the inner loops must be unrolled.
 template <int kColumns>
-void accumulate(int k_total, const float* a, const float* b, int first_column,
-                const uint32_t* const* from, uint32_t* const* to) {
-  constexpr int kRows = 4;  // vectors of rows at a time; all 16 rows, each in four lanes, are 64
-  b += first_column * k_total * 4;
-  for (int first = 0; first < 2 * kLanes; first += kRows * kVector) {
+void accumulate(int k_total, const float* a, const float* b, const uint32_t* const* from,
+                uint32_t* const* to) {
+  constexpr int kRows = std::min(4, kLanes / kVector);  // vectors of rows at a time
+  for (int lane = 0; lane < kLanes; lane += kRows * kVector) {
     Vector sum[kColumns][kRows] = {};
-    const auto at = [&](auto* const* parts, int column, int row) {
-      const int lane = first + row * kVector;
-      return parts[part_of(first_column + column, lane / kLanes)] + lane % kLanes;
-    };
     if (from) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int j = 0; j < kColumns; ++j)
 #pragma GCC unroll 4
-        for (int i = 0; i < kRows; ++i) sum[j][i] = load(at(from, j, i));
+        for (int i = 0; i < kRows; ++i) sum[j][i] = load(from[part_of(j, 0)] + lane + i * kVector);
     }
-    for (int k = 0; k < k_total; ++k) {
+    const float *row = a + lane, *column = b;
+#pragma GCC unroll 4
+    for (int k = 0; k < k_total; ++k, row += kLanes, column += 4) {
       Vector rows[kRows];
 #pragma GCC unroll 4
-      for (int i = 0; i < kRows; ++i) {
-        const int lane = first + i * kVector;
-        rows[i] = load(a + (lane / kLanes * k_total + k) * kLanes + lane % kLanes);
-      }
-#pragma GCC unroll 4
+      for (int i = 0; i < kRows; ++i) rows[i] = load(row + i * kVector);
+#pragma GCC unroll 8
       for (int j = 0; j < kColumns; ++j) {
-        const Vector column = repeat4(b + (j * k_total + k) * 4);
+        const Vector all = repeat4(column + j * k_total * 4);
 #pragma GCC unroll 4
-        for (int i = 0; i < kRows; ++i) sum[j][i] = multiply_add(rows[i], column, sum[j][i]);
+        for (int i = 0; i < kRows; ++i) sum[j][i] = multiply_add(rows[i], all, sum[j][i]);
       }
     }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int j = 0; j < kColumns; ++j)
 #pragma GCC unroll 4
-      for (int i = 0; i < kRows; ++i) store(at(to, j, i), canonical_lanes(sum[j][i]));
+      for (int i = 0; i < kRows; ++i)
+        store(to[part_of(j, 0)] + lane + i * kVector, canonical_lanes(sum[j][i]));
   }
 }
 
@@ -253,12 +248,18 @@ static void accumulate(const MatrixOp& op, const OperandA& a, const OperandB& b,
                        const uint32_t* const* from, uint32_t* const* to) {
   if (op.coarse_fp8 && is_fp8(op.a)) return accumulate_coarse(op, a.values, b.values, from, to);
   // As many columns as the machine has registers for the sums.
-  constexpr int kWide = kVector == 16 ? 4 : 2;
+  constexpr int kWide = kVector == 16 ? 8 : 2;
   const int columns = op.n / 4;
-  int column = 0;
-  for (; column + kWide <= columns; column += kWide)
-    accumulate<kWide>(op.k, a.values, b.values, column, from, to);
-  if (column < columns) accumulate<2>(op.k, a.values, b.values, column, from, to);
+  for (int half = 0; half < 2; ++half)
+    for (int column = 0, wide; column < columns; column += wide) {
+      const int part = part_of(column, half);
+      const float* rows = a.values + half * op.k * kLanes;
+      const float* first = b.values + column * op.k * 4;
+      const uint32_t* const* old = from ? from + part : nullptr;
+      wide = column + kWide <= columns ? kWide : 2;
+      wide == kWide ? accumulate<kWide>(op.k, rows, first, old, to + part)
+                    : accumulate<2>(op.k, rows, first, old, to + part);
+    }
 }
 
 void multiply(const MatrixOp& op, const OperandA& a, const OperandB& b, uint32_t* const* d,

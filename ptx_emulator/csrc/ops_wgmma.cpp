@@ -57,16 +57,19 @@ std::vector<const uint8_t*> find_chunks(Warp& w, uint64_t bits, int rows, bool m
   locate(m, rows, mn_major, addresses);
   const Block& shared = w.cta->shared;
   const uint64_t window = kSharedWindow + (uint64_t{w.cta->rank} << kRankShift);
-  std::vector<const uint8_t*> chunks(chunks_of(rows));
-  for (size_t i = 0; i < chunks.size(); ++i) {
-    const uint64_t at = window + addresses[i];
-    if (!shared.holds(at, 16))
+  const size_t count = chunks_of(rows);
+  std::vector<const uint8_t*> chunks(count);
+  const uint8_t* const data = shared.data;
+  const uint64_t* const written = shared.written;
+  const uint64_t bytes = shared.end - shared.begin;
+  for (size_t i = 0; i < count; ++i) {
+    const uint64_t at = window + addresses[i], offset = at - shared.begin;
+    if (bytes < 16 || offset > bytes - 16)
       throw Fault(Fault::memory, std::string(what) + " of wgmma at " + place_of(*w.machine, at) +
                                      " lies outside the CTA's shared memory");
     // Sixteen bits of a word: the bytes are aligned.
-    const uint64_t offset = at - shared.begin;
-    if ((~shared.written[offset / 64] >> offset % 64 & 0xffff) != 0) never_written(w, at, 16, 0);
-    chunks[i] = shared.at(at);
+    if ((~written[offset / 64] >> offset % 64 & 0xffff) != 0) never_written(w, at, 16, 0);
+    chunks[i] = data + offset;
   }
   return chunks;
 }
@@ -97,11 +100,13 @@ const Published& common_knowledge(Cta& cta, int first_warp, Warpgroup& group) {
 void note_reads(Cta& cta, const WgmmaOp& op) {
   const Block& shared = cta.shared;
   Races& races = *cta.warps[0]->machine->races;
-  races.read_chunks(op.by_all, shared, op.chunks_b.data(), op.chunks_b.size(), 15);
+  const Tile b{op.descriptor_b, op.chunks_b.size(), 15, op.b_mn_major};
+  races.read_tile(op.by_all, shared, b, op.chunks_b.data());
   const size_t per_warp = op.chunks_a.size() / kWarps;
-  for (int i = 0; i < kWarps; ++i)
-    races.read_chunks(op.by_warp[i], shared, op.chunks_a.data() + i * per_warp, per_warp,
-                      Mask{1} << i);
+  for (size_t i = 0; i < kWarps && per_warp; ++i) {
+    const Tile a{op.descriptor_a, per_warp, Mask{1} << i, op.a_mn_major};
+    races.read_tile(op.by_warp[i], shared, a, op.chunks_a.data() + i * per_warp);
+  }
 }
 
 void run_front(Cta& cta, int first_warp, Warpgroup& group) {
@@ -171,9 +176,9 @@ Flow multiply_async(Warp& w, const Instr& in, Mask mask) {
   const uint32_t shape = uint32_t{code.n} << 8 | code.k;
   if (w.machine->options.races) {
     if (!s.fenced) throw Fault(Fault::race, "a wgmma.fence is missing before the first wgmma");
-    for (int r = 0; r < in.count; ++r) check_register(w, s, refs[r], r < d_count, shape);
+    check_registers(w, s, {refs, in.count}, d_count, shape);
   }
-  for (int r = 0; r < in.count; ++r) hold_register(w, s, refs[r], r < d_count, shape);
+  hold_registers(w, s, {refs, in.count}, d_count, shape);
 
   // A warp's share: 16 rows of A, and a quarter of B.
   if (w.profile)

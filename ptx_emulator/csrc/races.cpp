@@ -51,6 +51,7 @@ void Races::forget(const Block& shared) {
   for (uint64_t i = 0; i < cells; ++i) {
     Cell& cell = shared.cells[i];
     if (cell.more) free_more_.push_back(cell.more);
+    if (cell.tile_reads) settle_tile_reads(cell);
     cell = Cell{};
   }
 }

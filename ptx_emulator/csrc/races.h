@@ -63,9 +63,9 @@ class Races {
   // for if waiting concerns each by itself. Reductions do not race with each other.
   void access(const AsyncOperation& op, const Block& block, uint64_t address, uint64_t bytes,
               bool write, bool reduction = false, Mask lanes = 0);
-  // Reads of aligned chunks of 16 bytes through the async proxy.
-  void read_chunks(const AsyncOperation& op, const Block& block, const uint8_t* const* chunks,
-                   size_t count, Mask lanes);
+  // Reads of the tile's chunks, which are aligned and of 16 bytes, through the async proxy.
+  void read_tile(const AsyncOperation& op, const Block& block, const Tile& tile,
+                 const uint8_t* const* chunks);
   void access(Warp& w, const Block& block, const Access& a, const Manner& manner);
 
  private:
@@ -110,7 +110,15 @@ class Races {
 
   // Whether the cell has a location that others synchronise with.
   bool touch(const Judge& judge, const Block& block, uint64_t address, const Entry& entry);
-  bool read_again(const Judge& judge, Cell& cell, const Entry& read) const;
+  // Reads of tiles: a read is known by its index in reads_.
+  TileRead* find_read(const AsyncOperation& op, const Tile& tile, const Cell& cell);
+  bool read_again(const AsyncOperation& op, TileRead& read) const;
+  uint32_t new_read(const AsyncOperation& op, const Tile& tile);
+  void release_read(uint32_t index);
+  bool read_chunk(const AsyncOperation& op, Cell& cell, const Entry& entry);
+  bool knows_of(const AsyncOperation& op, const TileRead::Writer& writer) const;
+  bool may_read(const AsyncOperation& op, const Entry& write, TileRead& read) const;
+  void settle_tile_reads(Cell& cell);
   void review(const Judge& judge, const Block& block, uint64_t address, Entry& earlier,
               Entry& later);
   void review_more(const Judge& judge, const Block& block, uint64_t address, Cell& cell,
@@ -141,6 +149,7 @@ class Races {
   const Mechanism& mechanism(Agent agent) const;
   Proxy proxy_of(Agent agent) const;
   Judge judge_of(const AsyncOperation& op) const;
+  static Entry entry_of(const AsyncOperation& op, bool write, Mask lanes);
   const Met& meet(const AsyncOperation& op, Agent agent) const;
   uint32_t rank_of(Agent agent) const;
   bool is_warp(Agent agent) const { return local_of(agent) < warps_per_cluster_; }
@@ -158,8 +167,10 @@ class Races {
   std::deque<std::vector<Entry>> more_;  // Cell::more
   std::vector<uint32_t> free_more_;
   uint32_t next_victim_ = 0;
-  std::vector<Entry> rest_;  // of entries that lose some bytes, while a cell is looked through
-  Locations locations_;      // in global memory
+  std::vector<Entry> rest_;     // of entries that lose some bytes, while a cell is looked through
+  std::deque<TileRead> reads_;  // of tiles; entries have the index for a time
+  std::vector<uint32_t> free_reads_;
+  Locations locations_;  // in global memory
   std::unordered_map<uint32_t, OfCluster> clusters_;
   mutable const OfCluster* last_ = nullptr;  // that mechanism() looked at
   mutable uint32_t last_cluster_ = 0;

@@ -7,7 +7,7 @@
 namespace ptx {
 namespace {
 
-[[noreturn]] void register_fault(const Warp& w, Ref ref, const std::string& what) {
+[[noreturn]] [[gnu::cold]] void register_fault(const Warp& w, Ref ref, const char* what) {
   const std::string name(program_of(w).register_names.at(ref));
   throw Fault(Fault::race, "register " + name + " of a wgmma " + what);
 }
@@ -24,29 +24,36 @@ WgmmaState& wgmma_state_of(Warp& w) {
   return *state;
 }
 
-void check_register(const Warp& w, const WgmmaState& s, Ref ref, bool accumulator, uint32_t shape) {
-  const RegisterUse& use = s.uses[ref / 64];
-  const bool held = use.held_until > s.settled;
-  if (held && use.accumulator != accumulator)
-    register_fault(w, ref, "is in use by an earlier wgmma that has not been waited for");
-  if (use.touched == s.interval)
-    register_fault(w, ref, "was used since the last wgmma.fence: a wgmma.fence is missing");
-  if (accumulator && use.accumulator && use.shape != shape && use.shape_interval == s.interval)
-    register_fault(w, ref, "accumulated another shape since the last wgmma.fence");
+void check_registers(const Warp& w, const WgmmaState& s, std::span<const Ref> refs, size_t d_count,
+                     uint32_t shape) {
+  const uint64_t settled = s.settled;
+  const uint32_t interval = s.interval;
+  for (size_t r = 0; r < refs.size(); ++r) {
+    const RegisterUse& use = s.uses[refs[r] / 64];
+    const bool accumulator = r < d_count;
+    if (use.held_until > settled && use.accumulator != accumulator)
+      register_fault(w, refs[r], "is in use by an earlier wgmma that has not been waited for");
+    if (use.touched == interval)
+      register_fault(w, refs[r], "was used since the last wgmma.fence: a wgmma.fence is missing");
+    if (accumulator && use.accumulator && use.shape != shape && use.shape_interval == interval)
+      register_fault(w, refs[r], "accumulated another shape since the last wgmma.fence");
+  }
 }
 
-void hold_register(Warp& w, WgmmaState& s, Ref ref, bool accumulator, uint32_t shape) {
-  RegisterUse& use = s.uses[ref / 64];
-  const bool held = use.held_until > s.settled;
-  use.held_until = s.issued + 1;
-  use.accumulator = accumulator;
-  use.shape = shape;
-  use.shape_interval = s.interval;
-  if (!accumulator || held || is_eager(w)) return;
-  uint8_t* bytes = w.out<uint8_t>(ref);
-  std::memcpy(s.shadow.get() + ref, bytes, 4 * kLanes);
-  std::memset(bytes, 0xff, 4 * kLanes);
-  s.held.push_back(ref);
+void hold_registers(Warp& w, WgmmaState& s, std::span<const Ref> refs, size_t d_count,
+                    uint32_t shape) {
+  const uint64_t settled = s.settled, until = s.issued + 1;
+  const bool eager = is_eager(w);
+  for (size_t r = 0; r < refs.size(); ++r) {
+    RegisterUse& use = s.uses[refs[r] / 64];
+    const bool held = use.held_until > settled, accumulator = r < d_count;
+    use = {until, use.touched, shape, s.interval, accumulator};
+    if (!accumulator || held || eager) continue;
+    uint8_t* bytes = w.out<uint8_t>(refs[r]);
+    std::memcpy(s.shadow.get() + refs[r], bytes, 4 * kLanes);
+    std::memset(bytes, 0xff, 4 * kLanes);
+    s.held.push_back(refs[r]);
+  }
 }
 
 void release_registers(Warp& w, WgmmaState& s) {

@@ -3,6 +3,7 @@
 
 #include <deque>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "matrix_math.h"
@@ -58,11 +59,14 @@ struct WgmmaState {
 
 WgmmaState& wgmma_state_of(Warp& w);
 
-// The rules of wgmma.fence, for a register of an operation that is about to be issued.
-void check_register(const Warp& w, const WgmmaState& s, Ref ref, bool accumulator, uint32_t shape);
-// The operation takes the register; accumulators are poisoned. Those that are settled get their
+// The rules of wgmma.fence, for the registers of an operation that is about to be issued, of which
+// the first d_count are accumulators.
+void check_registers(const Warp& w, const WgmmaState& s, std::span<const Ref> refs, size_t d_count,
+                     uint32_t shape);
+// The operation takes the registers; accumulators are poisoned. Those that are settled get their
 // values.
-void hold_register(Warp& w, WgmmaState& s, Ref ref, bool accumulator, uint32_t shape);
+void hold_registers(Warp& w, WgmmaState& s, std::span<const Ref> refs, size_t d_count,
+                    uint32_t shape);
 void release_registers(Warp& w, WgmmaState& s);
 
 // The registers of each instruction that wgmma also uses: marks instructions as watched.
