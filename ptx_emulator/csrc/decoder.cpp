@@ -246,18 +246,12 @@ void Decoder::body(const Function& f) {
 
 void Decoder::declare(const Variable& v, const Function& f) {
   if (v.space == Space::reg) {
-    Family family{v.type, std::max(v.count, 1), 0, 0};
-    family.first = allocate(v.type);
-    for (int i = 1; i < family.count; ++i) {
-      const Ref r = allocate(v.type);
-      if (i == 1) family.stride = r - family.first;
-    }
     if (v.count == 0) {
       Symbol s{Symbol::reg, v.type};
-      s.ref = family.first;
+      s.ref = allocate(v.type);
       add_symbol(v.name, s, v.line);
     } else {
-      scopes_[scope_].families.push_back({v.name, family});
+      scopes_[scope_].families.push_back({v.name, {v.type, v.count}});
     }
     return;
   }
@@ -281,19 +275,19 @@ void Decoder::add_symbol(std::string_view name, const Symbol& symbol, int line) 
     fail_at(line, std::string(name) + " is declared twice");
 }
 
-const Symbol* Decoder::find(std::string_view name) const {
+const Symbol* Decoder::find(std::string_view name) {
   size_t digits = name.size();
   while (digits > 0 && std::isdigit(static_cast<unsigned char>(name[digits - 1]))) --digits;
   int index = -1;
   std::from_chars(name.data() + digits, name.data() + name.size(), index);
   for (int s = scope_; s >= 0; s = scopes_[s].parent) {
-    auto& symbols = const_cast<Decoder*>(this)->scopes_[s].symbols;
+    auto& symbols = scopes_[s].symbols;
     if (const auto it = symbols.find(name); it != symbols.end()) return &it->second;
-    // A register of a family; it becomes a symbol of its own at its first use.
+    // A register of a family gets its place at its first use: most of them have none.
     for (const auto& [prefix, family] : scopes_[s].families) {
       if (index < 0 || index >= family.count || prefix != name.substr(0, digits)) continue;
       Symbol symbol{Symbol::reg, family.type};
-      symbol.ref = family.first + index * family.stride;
+      symbol.ref = allocate(family.type);
       return &(symbols[name] = symbol);
     }
   }

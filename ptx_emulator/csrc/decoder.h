@@ -28,7 +28,7 @@ class Decoder {
   Decoder(Program& program, std::vector<Unsupported>& unsupported);
   void run();
 
-  const Symbol* find(std::string_view name) const;
+  const Symbol* find(std::string_view name);
   Ref constant(uint64_t bits, int bytes);
   Ref allocate(Type type);
   void refer_to_label(std::string_view label, int line);  // sets target of the present instruction
@@ -40,8 +40,6 @@ class Decoder {
   struct Family {  // %r<100>: %r0 .. %r99
     Type type;
     int count;
-    Ref first;
-    uint32_t stride;
   };
   struct Scope {
     int parent;

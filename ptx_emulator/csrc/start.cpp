@@ -76,7 +76,7 @@ void Machine::start_warp(Warp& w, Cta& cta, int index) {
   w.cta = &cta;
   w.index = index;
   w.register_bytes = (kernel.register_bytes + 63) / 64 * 64;
-  if (!w.registers) w.registers = std::make_unique<uint8_t[]>(w.register_bytes + 64);
+  if (!w.registers) w.registers = std::make_unique_for_overwrite<uint8_t[]>(w.register_bytes + 64);
   w.base[0] =
       reinterpret_cast<uint8_t*>((reinterpret_cast<uintptr_t>(w.registers.get()) + 63) / 64 * 64);
   std::memset(w.base[0], 0xff, w.register_bytes);

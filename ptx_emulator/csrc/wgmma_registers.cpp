@@ -19,7 +19,7 @@ WgmmaState& wgmma_state_of(Warp& w) {
   if (!state) {
     state = std::make_unique<WgmmaState>();
     state->uses.resize(w.register_bytes / 64 + 2);
-    state->shadow = std::make_unique<uint8_t[]>(w.register_bytes + 128);
+    state->shadow = std::make_unique_for_overwrite<uint8_t[]>(w.register_bytes + 128);
   }
   return *state;
 }
@@ -66,6 +66,7 @@ void release_registers(Warp& w, WgmmaState& s) {
 
 void note_matrix_registers(Warp& w, const Instr& in) {
   if (!w.machine->options.races) return;
+  if (!engines_of(w).wgmma) return;  // a wgmma.fence comes before the first operation
   WgmmaState& s = wgmma_state_of(w);
   const auto pc = static_cast<size_t>(&in - program_of(w).code.data());
   for (Ref ref : program_of(w).operands[pc]) {

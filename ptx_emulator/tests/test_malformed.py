@@ -28,7 +28,6 @@ def in_kernel(body):
         (in_kernel("ret;") + in_kernel("trap;"), "line 8: k is defined twice"),
         (in_kernel(".reg .b32 %r<4294967297>;"), "expected a number up to"),
         (in_kernel(".reg .b32 %r<-1>;"), "expected a number up to"),
-        (in_kernel(".reg .b32 %r<2000000000>;"), "too many registers"),
         (BEGIN + ".global .b32 a[4611686018427387904];", "expected a number up to"),
         (BEGIN + ".global .b8 a[65536][65536][65536][65536];", "too many elements"),
         (BEGIN + ".global .b32 a[2] = {1, 2, 3};", "a has fewer elements than its initialiser"),
@@ -98,3 +97,9 @@ def test_modules_without_kernels_and_kernels_without_arguments():
     launch = Module(in_kernel("ret;")).launch("k", (2, 3), (1, 2, 3), [], profile=True)
     assert launch.stats["warp_instructions"] == 6
     assert "k, sm_90a" in launch.profile.report()
+
+
+def test_registers_that_nothing_uses_take_no_place():
+    Module(in_kernel(".reg .b32 %r<2000000000>; mov.b32 %r1999999999, 1; ret;")).launch(
+        "k", 1, 32, []
+    )

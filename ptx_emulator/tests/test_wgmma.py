@@ -324,14 +324,14 @@ def test_speed():
     loaded = module(p.text(p.zero() + loop), "u64 in, u64 out", SHARED)
     out = np.zeros((32, 128), np.uint32)
     best = 0
-    for _ in range(3):
+    for _ in range(5):
         start = time.process_time()
         loaded.launch("k", 1, 128, [p.memory, out], mode="random", seed=1)
         best = max(best, 4 * rounds / (time.process_time() - start))
     print(f"{best:.0f} m64n64k16 per second")
     flat = np.ascontiguousarray(out.reshape(32, 4, 32).transpose(1, 0, 2))
     np.testing.assert_array_equal(from_registers(flat, 64, "f32"), rounds * p.product)
-    assert best > 40_000  # the bar, 100,000, is for a core of one's own
+    assert best > 100_000
 
 
 def test_registers_of_tiles():
