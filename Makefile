@@ -18,7 +18,7 @@ CUDA_FILES := $(shell find csrc/cuda tests/cuda -name '*.cu' -o -name '*.cuh')
 PTX_FILES := $(shell find ptx_emulator -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 export MAX_JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 
-.PHONY: help demo test ptx cuda sass-check gpu-check test-full test-levels test-asan test-aarch64 test-ptx bench bench-check bench-peers fuzz lint format build wheel clean distclean
+.PHONY: help demo test ptx cuda sass-check kernel-counts gpu-check test-full test-levels test-asan test-aarch64 test-ptx bench bench-check bench-peers fuzz lint format build wheel clean distclean
 .DELETE_ON_ERROR:
 
 help:
@@ -34,6 +34,7 @@ help:
 	@echo "make lint       ruff and clang-format, as CI runs them (format: fix in place)"
 	@echo "make cuda       the CUDA kernels for GPUs (ptx: for the emulator; test makes it itself)"
 	@echo "make sass-check  their machine code against csrc/cuda/sass.json"
+	@echo "make kernel-counts  what they issue and move, beside FlashMLA and DeepGEMM (no GPU)"
 	@echo "make gpu-check  all of it on a machine with a Hopper GPU (ARGS=--dry-run: the plan)"
 	@echo "make build      .venv, dependencies, extension (wheel: a wheel in dist/)"
 	@echo "make clean      remove what was built (distclean: .venv too)"
@@ -54,6 +55,10 @@ cuda: $(VENV)/.dependencies
 # nvdisasm's front end comes with Triton where no CUDA toolkit has it.
 sass-check: cuda $(VENV)/.ptx
 	$(BIN)/python csrc/cuda/sass_check.py $(ARGS)
+
+# Machine code is counted where ptxas and nvdisasm are.
+kernel-counts: $(BUILT) ptx $(VENV)/.ptx
+	$(BIN)/python -m bench.kernel_counts $(ARGS)
 
 gpu-check: $(BUILT)
 	$(BIN)/python -m bench.gpu_check $(ARGS)
