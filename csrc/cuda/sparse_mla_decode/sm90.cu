@@ -43,13 +43,17 @@ __device__ __forceinline__ void load_q(Shared<d_qk>& s, const SparseMlaDecodeArg
   fence_async_proxy();
 }
 
+template <class Gather>
+constexpr int kCtas = Gather::kPaired ? 2 : 1;  // that share keys
+
 template <class Gather, int d_qk>
 __device__ __forceinline__ void init_barriers(Shared<d_qk>& s) {
   for (int buffer = 0; buffer < 2; ++buffer) {
     mbarrier_init(s.full[buffer][kLeft], Gather::kLeftArrivals);
     mbarrier_init(s.full[buffer][kRight], Gather::kRightArrivals);
-    mbarrier_init(s.empty[buffer][kLeft], 4);   // warps of warpgroup 0
-    mbarrier_init(s.empty[buffer][kRight], 8);  // of both, for weights are in this half
+    // Warps of warpgroup 0; of both, for weights are in the right half.
+    mbarrier_init(s.empty[buffer][kLeft], kCtas<Gather> * 4);
+    mbarrier_init(s.empty[buffer][kRight], kCtas<Gather> * 8);
   }
   fence_mbarrier_init();
 }
@@ -58,8 +62,10 @@ template <int d_qk, int heads, class Gather>
 __device__ __forceinline__ void decode(const SparseMlaDecodeArgs& a) {
   extern __shared__ __align__(1024) uint8_t bytes[];
   Shared<d_qk>& s = *reinterpret_cast<Shared<d_qk>*>(bytes);
-  const int split = blockIdx.x % a.splits;
-  const int group_and_row = blockIdx.x / a.splits;
+  constexpr bool paired = Gather::kPaired;
+  const int split = blockIdx.x / kCtas<Gather> % a.splits;
+  const int group_and_row =
+      blockIdx.x / (kCtas<Gather> * a.splits) * kCtas<Gather> + blockIdx.x % kCtas<Gather>;
   const int first_head = group_and_row % a.head_groups * kHeads;
   const int row = group_and_row / a.head_groups;
   const int64_t b = row / a.next_n, n = row % a.next_n;
@@ -67,7 +73,10 @@ __device__ __forceinline__ void decode(const SparseMlaDecodeArgs& a) {
 
   if (threadIdx.x == 0) init_barriers<Gather>(s);
   load_q<heads>(s, a, b, n, first_head);
-  __syncthreads();
+  if constexpr (paired)
+    cluster_sync();  // its barriers are used by both
+  else
+    __syncthreads();
 
   const int warpgroup = warp_index() / 4;
   if (warpgroup == 2) {
@@ -76,15 +85,15 @@ __device__ __forceinline__ void decode(const SparseMlaDecodeArgs& a) {
     __syncthreads();
   } else {
     increase_registers<192>();
-    using Math = std::conditional_t<heads == kHeads, Attention<d_qk, Gather::kAsyncCopies>,
-                                    NarrowAttention<d_qk, heads, Gather::kAsyncCopies>>;
+    using Math = std::conditional_t<heads == kHeads, Attention<d_qk, Gather::kReadersFence, paired>,
+                                    NarrowAttention<d_qk, heads, Gather::kReadersFence>>;
     Math attention(s, warpgroup, a.scale_log2, a.negative_scale);
     attention.run(selection.count);
     __syncthreads();
     attention.stage();
   }
   cluster_sync();
-  merge(s, a, b, n, first_head, split);
+  merge<paired>(s, a, b, n, first_head, split);
   cluster_sync();  // nobody leaves while its shared memory is read
 }
 
@@ -95,16 +104,18 @@ __device__ __forceinline__ void decode(const SparseMlaDecodeArgs& a) {
       sparse_mla_decode_##name(const __grid_constant__ dsa::SparseMlaDecodeArgs args) { \
     dsa::decode::decode<d_qk, heads, dsa::decode::__VA_ARGS__>(args);                   \
   }
-#define KERNELS(heads)                                                          \
-  KERNEL(v32_h##heads, 576, heads, Fp8Gather<dsa::V32, true>)                   \
-  KERNEL(v32_h##heads##_unaligned, 576, heads, Fp8Gather<dsa::V32, false>)      \
-  KERNEL(v4_h##heads, 512, heads, Fp8Gather<dsa::V4, true>)                     \
-  KERNEL(v4_h##heads##_unaligned, 512, heads, Fp8Gather<dsa::V4, false>)        \
-  KERNEL(bf16_576_h##heads, 576, heads, BFloat16Gather<576, true>)              \
-  KERNEL(bf16_576_h##heads##_unaligned, 576, heads, BFloat16Gather<576, false>) \
-  KERNEL(bf16_512_h##heads, 512, heads, BFloat16Gather<512, true>)              \
+#define KERNELS(heads)                                                            \
+  KERNEL(v32_h##heads, 576, heads, Fp8Gather<dsa::V32, true, false>)              \
+  KERNEL(v32_h##heads##_unaligned, 576, heads, Fp8Gather<dsa::V32, false, false>) \
+  KERNEL(v4_h##heads, 512, heads, Fp8Gather<dsa::V4, true, false>)                \
+  KERNEL(v4_h##heads##_unaligned, 512, heads, Fp8Gather<dsa::V4, false, false>)   \
+  KERNEL(bf16_576_h##heads, 576, heads, BFloat16Gather<576, true>)                \
+  KERNEL(bf16_576_h##heads##_unaligned, 576, heads, BFloat16Gather<576, false>)   \
+  KERNEL(bf16_512_h##heads, 512, heads, BFloat16Gather<512, true>)                \
   KERNEL(bf16_512_h##heads##_unaligned, 512, heads, BFloat16Gather<512, false>)
 
 KERNELS(16)
 KERNELS(32)
 KERNELS(64)
+KERNEL(v32_h128, 576, 64, Fp8Gather<dsa::V32, true, true>)
+KERNEL(v4_h128, 512, 64, Fp8Gather<dsa::V4, true, true>)
