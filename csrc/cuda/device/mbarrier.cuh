@@ -21,9 +21,8 @@ __device__ __forceinline__ void mbarrier_arrive(uint64_t& barrier) {
                : "memory");
 }
 
-// At a barrier of another CTA of the cluster, at its address in shared::cluster. Orders what the
-// two do to shared memory; .release.cluster would also wait for all that the thread has written to
-// global memory.
+// At another CTA's barrier, by its address in shared::cluster. The default scope, for this is about
+// shared memory alone: .release.cluster also waits for writes to global memory (MEMBAR.ALL.GPU).
 __device__ __forceinline__ void mbarrier_arrive_remote(uint32_t remote) {
   asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(remote) : "memory");
 }

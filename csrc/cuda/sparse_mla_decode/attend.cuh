@@ -17,8 +17,8 @@ constexpr float kSlack = 8.0f;
 // Warpgroup `group` scores the blocks j with j % 2 = group, weighs them and hands the weights to
 // the other one through shared memory. Both multiply all weights by their half of the values. A
 // thread has rows `row` and `row` + 8 of scores [64 heads x 64 keys] and of the output.
-// `fence_keys`: keys were written by cp.async or st.async, which nobody fences before. `paired`:
-// also by another CTA, which reads the same blocks.
+// `fence_keys`: keys were written by cp.async or st.async, and those who wrote them have fenced
+// nothing. `paired`: another CTA writes to the same buffers.
 template <int d_qk, bool fence_keys, bool paired>
 struct Attention {
   Shared<d_qk>& s;

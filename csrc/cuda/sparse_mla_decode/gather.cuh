@@ -10,13 +10,14 @@ namespace dsa::decode {
 // A thread's part of fp8 blocks: of one row in each half, every fourth chunk of 16 bytes. So 8
 // lanes store to 8 rows of a tile, which lie in different banks, and 4 lanes read 64 bytes of a
 // record. The CTAs of a pair gather a half each and store it to both.
-template <class Format, bool aligned, bool paired>
+template <class Format, bool aligned, bool paired = false>
 struct Fp8Gather {
   static constexpr int kCodeTiles = Format::kNopeDim / kTileDims;
   static constexpr int kRightTiles = kCodeTiles - kHalfTiles;
   static constexpr int kLeftArrivals = kWarpgroup, kRightArrivals = kWarpgroup;
-  static constexpr bool kPaired = paired, kReadersFence = paired;
-  static constexpr int kRows = paired ? 1 : 2;  // that this thread gathers, of its two
+  static constexpr int kCtas = paired ? 2 : 1;  // that gather a block
+  static constexpr int kRows = 2 / kCtas;       // of a thread's two that it gathers
+  static constexpr bool kReadersFence = paired;
 
   const SparseMlaDecodeArgs& args;
   const Selection& selection;
@@ -30,7 +31,7 @@ struct Fp8Gather {
   __device__ __forceinline__ Fp8Gather(const SparseMlaDecodeArgs& args, const Selection& selection)
       : args(args), selection(selection) {
     first_row = warp_index() % 4 * 8 + lane_index() % 8;
-    if constexpr (paired) first_row += cluster_rank() % 2 * 32;
+    if constexpr (paired) first_row += member_of_pair() * 32;
     quarter = lane_index() / 8;
     fetch_slots(0);
   }
@@ -186,7 +187,8 @@ struct BFloat16Gather {
   // and for what it has waited for: that weights have been read, in whose place there will be
   // others.
   static constexpr int kLeftArrivals = kWarpgroup + 4, kRightArrivals = kWarpgroup + 4;
-  static constexpr bool kPaired = false, kReadersFence = aligned;
+  static constexpr int kCtas = 1;
+  static constexpr bool kReadersFence = aligned;
 
   const SparseMlaDecodeArgs& args;
   const Selection& selection;

@@ -98,8 +98,9 @@ void sparse_mla_decode(const SparseMlaDecodeParams& p, const Target& target) {
     throw std::runtime_error(
         "sparse_mla_decode: more query tokens or indices than the CUDA kernel counts in 32 bits.");
 
-  // Keys that are dequantised are shared by two groups of heads where their splits are not so many.
-  const bool paired = args.head_groups == 2 && 2 * splits <= kMaxCluster &&
+  // Two groups of heads share keys that are dequantised. Clusters of 6 would leave SMs idle, of
+  // which a GPC has 16 or 18.
+  const bool paired = args.head_groups == 2 && kMaxCluster % (2 * splits) == 0 &&
                       p.format != CacheFormat::kBFloat16 && has_aligned_pages(p);
   Shape shape;
   shape.grid[0] = static_cast<uint32_t>(rows * splits);

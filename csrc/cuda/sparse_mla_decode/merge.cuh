@@ -13,10 +13,10 @@ struct Merge {
   float weight, lse;
 };
 
-// Split i is in CTA i of the cluster, or of pairs in CTAs 2 i and 2 i + 1, a group of heads each.
+// The rank in the cluster of the CTA that has this CTA's heads of a split.
 template <bool paired>
 __device__ __forceinline__ uint32_t cta_of(int split) {
-  return paired ? 2 * split + cluster_rank() % 2 : split;
+  return paired ? 2 * split + member_of_pair() : split;
 }
 
 template <bool paired, int d_qk>

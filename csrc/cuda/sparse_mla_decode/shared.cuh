@@ -53,7 +53,12 @@ __device__ __forceinline__ uint32_t parity_of(int j) {
   return j / 2 % 2;
 }
 
-// CTAs 2 i and 2 i + 1 of a cluster are a pair where two groups of heads attend to the same keys.
+// CTAs 2 i and 2 i + 1 of a cluster are a pair where two groups of heads share keys.
+__device__ __forceinline__ uint32_t member_of_pair() {
+  return blockIdx.x % 2;
+}
+
+// The rank of the other one.
 __device__ __forceinline__ uint32_t peer_of_pair() {
   return cluster_rank() ^ 1;
 }

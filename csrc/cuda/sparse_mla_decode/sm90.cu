@@ -2,7 +2,7 @@
 //
 // A cluster attends for one query token and 64 of its heads, or all of up to 32. The blocks of 64
 // keys of its selection are split over the CTAs; in the end their parts are merged through
-// distributed shared memory.
+// distributed shared memory. Of 128 heads, a split has a pair of CTAs, which share its keys.
 //
 //                      keys (a split)
 //                 block 0   block 1   ...          output, of a CTA
@@ -43,17 +43,14 @@ __device__ __forceinline__ void load_q(Shared<d_qk>& s, const SparseMlaDecodeArg
   fence_async_proxy();
 }
 
-template <class Gather>
-constexpr int kCtas = Gather::kPaired ? 2 : 1;  // that share keys
-
 template <class Gather, int d_qk>
 __device__ __forceinline__ void init_barriers(Shared<d_qk>& s) {
   for (int buffer = 0; buffer < 2; ++buffer) {
     mbarrier_init(s.full[buffer][kLeft], Gather::kLeftArrivals);
     mbarrier_init(s.full[buffer][kRight], Gather::kRightArrivals);
     // Warps of warpgroup 0; of both, for weights are in the right half.
-    mbarrier_init(s.empty[buffer][kLeft], kCtas<Gather> * 4);
-    mbarrier_init(s.empty[buffer][kRight], kCtas<Gather> * 8);
+    mbarrier_init(s.empty[buffer][kLeft], Gather::kCtas * 4);
+    mbarrier_init(s.empty[buffer][kRight], Gather::kCtas * 8);
   }
   fence_mbarrier_init();
 }
@@ -62,10 +59,10 @@ template <int d_qk, int heads, class Gather>
 __device__ __forceinline__ void decode(const SparseMlaDecodeArgs& a) {
   extern __shared__ __align__(1024) uint8_t bytes[];
   Shared<d_qk>& s = *reinterpret_cast<Shared<d_qk>*>(bytes);
-  constexpr bool paired = Gather::kPaired;
-  const int split = blockIdx.x / kCtas<Gather> % a.splits;
-  const int group_and_row =
-      blockIdx.x / (kCtas<Gather> * a.splits) * kCtas<Gather> + blockIdx.x % kCtas<Gather>;
+  constexpr int ctas = Gather::kCtas;
+  constexpr bool paired = ctas == 2;
+  const int split = blockIdx.x / ctas % a.splits;
+  const int group_and_row = blockIdx.x / (ctas * a.splits) * ctas + blockIdx.x % ctas;
   const int first_head = group_and_row % a.head_groups * kHeads;
   const int row = group_and_row / a.head_groups;
   const int64_t b = row / a.next_n, n = row % a.next_n;
@@ -104,18 +101,19 @@ __device__ __forceinline__ void decode(const SparseMlaDecodeArgs& a) {
       sparse_mla_decode_##name(const __grid_constant__ dsa::SparseMlaDecodeArgs args) { \
     dsa::decode::decode<d_qk, heads, dsa::decode::__VA_ARGS__>(args);                   \
   }
-#define KERNELS(heads)                                                            \
-  KERNEL(v32_h##heads, 576, heads, Fp8Gather<dsa::V32, true, false>)              \
-  KERNEL(v32_h##heads##_unaligned, 576, heads, Fp8Gather<dsa::V32, false, false>) \
-  KERNEL(v4_h##heads, 512, heads, Fp8Gather<dsa::V4, true, false>)                \
-  KERNEL(v4_h##heads##_unaligned, 512, heads, Fp8Gather<dsa::V4, false, false>)   \
-  KERNEL(bf16_576_h##heads, 576, heads, BFloat16Gather<576, true>)                \
-  KERNEL(bf16_576_h##heads##_unaligned, 576, heads, BFloat16Gather<576, false>)   \
-  KERNEL(bf16_512_h##heads, 512, heads, BFloat16Gather<512, true>)                \
+#define KERNELS(heads)                                                          \
+  KERNEL(v32_h##heads, 576, heads, Fp8Gather<dsa::V32, true>)                   \
+  KERNEL(v32_h##heads##_unaligned, 576, heads, Fp8Gather<dsa::V32, false>)      \
+  KERNEL(v4_h##heads, 512, heads, Fp8Gather<dsa::V4, true>)                     \
+  KERNEL(v4_h##heads##_unaligned, 512, heads, Fp8Gather<dsa::V4, false>)        \
+  KERNEL(bf16_576_h##heads, 576, heads, BFloat16Gather<576, true>)              \
+  KERNEL(bf16_576_h##heads##_unaligned, 576, heads, BFloat16Gather<576, false>) \
+  KERNEL(bf16_512_h##heads, 512, heads, BFloat16Gather<512, true>)              \
   KERNEL(bf16_512_h##heads##_unaligned, 512, heads, BFloat16Gather<512, false>)
 
 KERNELS(16)
 KERNELS(32)
 KERNELS(64)
+// A pair of CTAs of 64 heads.
 KERNEL(v32_h128, 576, 64, Fp8Gather<dsa::V32, true, true>)
 KERNEL(v4_h128, 512, 64, Fp8Gather<dsa::V4, true, true>)
