@@ -18,7 +18,7 @@ LOGITS, PREFILL = BY_NAME["mqa_logits fp8"], BY_NAME["sparse_mla_prefill bf16"]
 # Others run much of the same code.
 ALIKE = (
     "paged_mqa_logits fp8, next_n 1",
-    "sparse_mla_decode v32, 64 heads",
+    "sparse_mla_decode v32 with float scales, 128 heads",
     "sparse_mla_decode v32 with float scales, 64 heads",
     "sparse_mla_decode v32, 32 heads",
 )

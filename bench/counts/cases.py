@@ -49,7 +49,7 @@ class Case:
     small: dict | None  # None: all of `large` is counted
     large: dict
     roles: dict[str, range]  # warps of a CTA
-    ctas: int | None = None  # so many run of the launch's; None: all
+    ctas: int | None = None  # so many are launched (a persistent kernel's do all work); None: all
     peer: Peer | None = None
     above: tuple[str, ...] = ()
     machine_code: bool = True  # False: ptxas unrolls its loops, and sass.py can't tell copies apart
@@ -131,7 +131,16 @@ CASES = (
     *_scoring(),
     _prefill("bf16"),
     _prefill("v32", ("sass", "shared"), cache_format="v32"),
-    _decode(128, "v32", DECODE_128, ("shared", "l2"), cache_format="v32"),
+    # 64 indices are asked for twice, each time by lanes of one warp; other bytes are the same.
+    _decode(128, "v32", DECODE_128, ("l2",), cache_format="v32"),
+    _decode(
+        128,
+        "v32 with float scales",
+        DECODE_128,
+        ("l2",),
+        cache_format="v32",
+        scale_format="float32",
+    ),
     _decode(64, "v32", DECODE_64, cache_format="v32"),
     _decode(64, "v32 with float scales", DECODE_64, cache_format="v32", scale_format="float32"),
     _decode(32, "v32", DECODE_64, ("shared",), cache_format="v32"),
