@@ -19,6 +19,7 @@ LOGITS, PREFILL = BY_NAME["mqa_logits fp8"], BY_NAME["sparse_mla_prefill bf16"]
 ALIKE = (
     "paged_mqa_logits fp8, next_n 1",
     "sparse_mla_decode v32 with float scales, 128 heads",
+    "sparse_mla_decode v32, 64 heads",
     "sparse_mla_decode v32 with float scales, 64 heads",
     "sparse_mla_decode v32, 32 heads",
 )
@@ -120,7 +121,13 @@ def test_update_needs_machine_code():
 
 
 @needs_tools
-@pytest.mark.parametrize("case", [LOGITS, pytest.param(PREFILL, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(LOGITS, id="logits"),
+        pytest.param(PREFILL, id="prefill", marks=pytest.mark.slow),
+    ],
+)
 def test_machine_code_is_counted(case):
     needs_ptx(case)
     slots = kernel_counts.machine_code_slots(case, emulated.figures(case))

@@ -130,6 +130,7 @@ def _decode(heads: int, name: str, peer: Peer | None, above: tuple[str, ...] = (
 CASES = (
     *_scoring(),
     _prefill("bf16"),
+    # FlashMLA multiplies keys that another kernel has dequantised.
     _prefill("v32", ("sass", "shared"), cache_format="v32"),
     # 64 indices are asked for twice, each time by lanes of one warp; other bytes are the same.
     _decode(128, "v32", DECODE_128, ("l2",), cache_format="v32"),
