@@ -2,8 +2,8 @@
 that it was made from ran in the emulator.
 
 ptxas is asked to write down the line of the PTX that each instruction is of, which does not change
-the code. Instructions move between blocks, so a block's count is the one that most of its instructions have. What is issued in
-a block counts whether or not its predicate holds.
+the code. Instructions move between blocks, so a block's count is the one that most of its
+instructions have. What is issued in a block counts whether or not its predicate holds.
 """
 
 from __future__ import annotations
