@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "../divider.h"
+
 namespace dsa {
 
 struct PagedMqaLogitsArgs {
@@ -16,7 +18,9 @@ struct PagedMqaLogitsArgs {
   int64_t lens_batch_stride, lens_token_stride, table_stride, out_stride;
   int64_t addressable;  // page_size * max_pages, at most 2^31 - 1
   int batch, next_n, num_pages, page_size, max_pages, max_seq_len;
-  int min_keys;  // rows with fewer keys are not scored
+  cuda::Divider by_page_size;
+  cuda::Divider by_blocks;  // of query tokens of a request
+  int min_keys;             // rows with fewer keys are not scored
   bool fill, out_bf16;
   bool map_q, map_pages;  // tensor maps can describe them
 };

@@ -42,6 +42,9 @@ void paged_mqa_logits(const PagedMqaLogitsParams& p, int min_keys, const Target&
   args.out_bf16 = p.out.dtype == DType::kBFloat16;
 
   const int queries = next_n == 1 ? 1 : next_n == 2 ? 2 : 4;
+  const int64_t blocks_of_request = (next_n + queries - 1) / queries;
+  args.by_page_size = Divider::of(static_cast<uint32_t>(std::max<int64_t>(page_size, 1)));
+  args.by_blocks = Divider::of(static_cast<uint32_t>(blocks_of_request));
   const MapSwizzle swizzle = score_swizzle(dim);
   TensorMap q_map{}, k_map{}, scale_map{};
   args.map_q = can_map(args.q, {p.q.stride[2], p.q.stride[1], p.q.stride[0]});
@@ -64,7 +67,7 @@ void paged_mqa_logits(const PagedMqaLogitsParams& p, int min_keys, const Target&
   }
 
   const int64_t tiles = score_tiles(std::min(width, args.addressable));
-  const int64_t blocks = batch * ((next_n + queries - 1) / queries);
+  const int64_t blocks = batch * blocks_of_request;
   const Shape shape = score_shape(target, blocks * tiles, batch * next_n, queries, heads, dim);
   const std::string kernel = "paged_mqa_logits_h" + std::to_string(heads) + "_d" +
                              std::to_string(dim) + "_q" + std::to_string(queries);

@@ -24,9 +24,11 @@ struct Paged {
   __device__ int blocks_of_request() const { return ceil_div(a.next_n, C::kQueries); }
   __device__ int num_blocks() const { return a.batch * blocks_of_request(); }
   __device__ bool has_scale() const { return true; }
-  __device__ int request_of(int block) const { return block / blocks_of_request(); }
+  __device__ int request_of(int block) const {
+    return static_cast<int>(a.by_blocks.quotient(static_cast<uint32_t>(block)));
+  }
   __device__ int token_of(int block, int i) const {
-    return block % blocks_of_request() * C::kQueries + i;
+    return (block - request_of(block) * blocks_of_request()) * C::kQueries + i;
   }
   __device__ int64_t row_of(int block, int i) const {
     return int64_t{request_of(block)} * a.next_n + token_of(block, i);
@@ -95,8 +97,9 @@ struct Paged {
   // Tiles of one page, or pages of half a tile.
   __device__ void load_pages(ScoreShared<C>& s, int stage, int request, int first_key,
                              LoadState& state) const {
-    const int rows = min(a.page_size, C::kKeys), parts = C::kKeys / rows;
-    const int entry = first_key / a.page_size, inside = first_key % a.page_size;
+    const int rows = min(a.page_size, C::kKeys), parts = a.page_size < C::kKeys ? 2 : 1;
+    const int entry = static_cast<int>(a.by_page_size.quotient(static_cast<uint32_t>(first_key)));
+    const int inside = first_key - entry * a.page_size;
     const int pages[2] = {page_of(request, entry, state),
                           parts > 1 ? page_of(request, entry + 1, state) : -1};
     const int valid = (pages[0] >= 0) + (pages[1] >= 0);
