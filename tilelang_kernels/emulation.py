@@ -5,30 +5,20 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import shutil
-import subprocess
 from pathlib import Path
 
 import tilelang
 
 from tilelang_kernels.lowering import Lowered, bind, evaluate, lower
+from tilelang_kernels.objects import find_nvcc, nvcc_flags, run
 from tilelang_kernels.targets import Target
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tilelang_kernels"
 
 
-def find_nvcc() -> str:
-    for candidate in (os.environ.get("NVCC"), "nvcc", "/usr/local/cuda/bin/nvcc"):
-        if candidate and (path := shutil.which(candidate)):
-            return path
-    raise RuntimeError("nvcc was not found: NVCC, PATH, /usr/local/cuda")
-
-
 def ptx_of(lowered: Lowered) -> str:
     """By nvcc, kept by content."""
-    nvcc = find_nvcc()
-    includes = tilelang.env.TILELANG_TEMPLATE_PATH, tilelang.env.CUTLASS_INCLUDE_DIR
-    flags = [f"-arch={lowered.target.name}", "-std=c++17", "-O3", "-lineinfo"]
+    flags = [*nvcc_flags(lowered.target.name), "-lineinfo"]
     key = hashlib.sha256("\0".join([lowered.source, tilelang.__version__, *flags]).encode())
     path = CACHE / f"{key.hexdigest()}.ptx"
     if not path.exists():
@@ -36,11 +26,8 @@ def ptx_of(lowered: Lowered) -> str:
         source = path.with_suffix(f".{os.getpid()}.cu")
         source.write_text(lowered.source)
         made = source.with_suffix(".ptx")
-        command = [nvcc, "-ptx", *flags, *(f"-I{i}" for i in includes), str(source), "-o", str(made)]
-        done = subprocess.run(command, capture_output=True, text=True)
+        run(find_nvcc(), "-ptx", *flags, str(source), "-o", str(made))
         source.unlink()
-        if done.returncode:
-            raise RuntimeError(f"nvcc does not take {lowered.name}: {done.stderr}")
         made.replace(path)
     return path.read_text()
 

@@ -12,11 +12,7 @@ from typing import Any
 import tilelang
 from tilelang import tvm
 
-from tilelang_kernels.targets import Target
-
-
-class Refused(ValueError):
-    """A kernel that a target cannot run, or would run wrongly."""
+from tilelang_kernels.targets import Refused, Target
 
 
 @dataclass(frozen=True)

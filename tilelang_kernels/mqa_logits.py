@@ -6,29 +6,30 @@ A block scores `keys` keys for `queries` query tokens: keys are rows of the prod
 all the tokens its columns, so that a tile of keys is read once for them.
 """
 
+import math
+
 import tilelang.language as T
+import torch
 
-from tilelang_kernels.targets import Target
+from tilelang_kernels.arguments import aligned, name_of
+from tilelang_kernels.targets import Target, product_type
 
-NEGATIVE_INFINITY = -float("inf")
+INFINITY = float("inf")
+# All kernels of the op.
+CONFIGURATIONS = [
+    {"heads": heads, "dim": dim, "dtype": dtype, "out_dtype": out_dtype}
+    for heads in (8, 16, 32, 64)
+    for dim in (64, 128)
+    for dtype in ("float8_e4m3fn", "bfloat16")
+    for out_dtype in ("float32", "bfloat16")
+]
 
 
-def kernel(
-    target: Target,
-    *,
-    heads: int,
-    dim: int,
-    dtype: str,
-    out_dtype: str,
-    scaled: bool,
-    compressed: bool,
-    fill: bool,
-    keys: int = 64,
-    threads: int = 128,
-):
-    queries = max(1, 128 // heads)
+def kernel(target: Target, *, heads: int, dim: int, dtype: str, out_dtype: str):
+    tile = target.tiles["mqa_logits"]
+    keys, queries = tile.rows, max(1, tile.columns // heads)
+    product = product_type(target, dtype)
     rows, seq_len, width, out_row = T.dynamic("rows, seq_len, width, out_row")
-    product_dtype = "bfloat16" if "float8" in dtype and target.fp8 is None else dtype
 
     @T.prim_func
     def mqa_logits(
@@ -38,14 +39,16 @@ def kernel(
         k_scale: T.Tensor((seq_len,), "float32"),
         row_start: T.Tensor((rows,), "int32"),
         row_end: T.Tensor((rows,), "int32"),
+        compressed: T.int32,
+        fill: T.int32,
         out: T.StridedTensor((rows, width), (out_row, 1), out_dtype),
     ):
-        with T.Kernel(T.ceildiv(seq_len, keys), T.ceildiv(rows, queries), threads=threads) as (
+        with T.Kernel(T.ceildiv(seq_len, keys), T.ceildiv(rows, queries), threads=tile.threads) as (
             key_block,
             row_block,
         ):
-            q_tile = T.alloc_shared((queries * heads, dim), product_dtype)
-            k_tile = T.alloc_shared((keys, dim), product_dtype)
+            q_tile = T.alloc_shared((queries * heads, dim), product)
+            k_tile = T.alloc_shared((keys, dim), product)
             dots = T.alloc_fragment((keys, queries * heads), "float32")
             terms = T.alloc_fragment((keys, queries, heads), "float32")
             scores = T.alloc_fragment((keys, queries), "float32")
@@ -53,24 +56,52 @@ def kernel(
             T.copy(q[first_row * heads, 0], q_tile)
             T.copy(k[first_key, 0], k_tile)
             T.gemm(k_tile, q_tile, dots, transpose_B=True, clear_accum=True)
-            for s, i, h in T.Parallel(keys, queries, heads):
-                dot = dots[s, i * heads + h]
+            for s, t, h in T.Parallel(keys, queries, heads):
+                dot = dots[s, t * heads + h]
                 relu = T.if_then_else(dot < 0, 0, dot)  # NaN stays NaN
-                terms[s, i, h] = T.if_then_else(
-                    first_row + i < rows, weights[first_row + i, h] * relu, 0
+                terms[s, t, h] = T.if_then_else(
+                    first_row + t < rows, weights[first_row + t, h] * relu, 0
                 )
             T.reduce_sum(terms, scores, dim=2)
-            for s, i in T.Parallel(keys, queries):
-                row, key = first_row + i, first_key + s
+            for s, t in T.Parallel(keys, queries):
+                row, key = first_row + t, first_key + s
                 if row < rows and key < seq_len:
                     start = T.max(row_start[row], 0)
-                    column = key - start if compressed else key
-                    valid = key >= start and key < row_end[row]
-                    if valid and column < width:
-                        out[row, column] = (
-                            k_scale[key] * scores[s, i] if scaled else scores[s, i]
-                        )
-                    elif fill and not compressed:
-                        out[row, column] = NEGATIVE_INFINITY
+                    column = key - compressed * start
+                    if key >= start and key < row_end[row] and column < width:
+                        out[row, column] = k_scale[key] * scores[s, t]
+                    elif fill != 0:
+                        out[row, key] = -INFINITY
 
     return mqa_logits
+
+
+def mqa_logits(run, q, k, weights, k_scale, row_start, row_end, layout, fill, out) -> None:
+    """The op's schema; `run` is what runs kernels."""
+    (num_rows, heads, dim), seq_len = q.shape, k.shape[0]
+    compressed = layout == "compressed"
+    if fill and (compressed or seq_len == 0):  # else each column is a key's
+        out.fill_(-math.inf)
+    if out.numel() == 0 or seq_len == 0:
+        return
+    if k_scale is None:
+        k_scale = weights.new_ones(seq_len)
+    if row_start is None:
+        row_start = torch.zeros(num_rows, dtype=torch.int32, device=q.device)
+    if row_end is None:
+        row_end = torch.full((num_rows,), seq_len, dtype=torch.int32, device=q.device)
+    configuration = {
+        "heads": heads,
+        "dim": dim,
+        "dtype": name_of(q.dtype),
+        "out_dtype": name_of(out.dtype),
+    }
+    run(
+        kernel,
+        configuration,
+        aligned(q).view(-1, dim),
+        *(aligned(t) for t in (k, weights, k_scale, row_start, row_end)),
+        int(compressed),
+        int(fill and not compressed),
+        out,
+    )
