@@ -30,9 +30,8 @@ FP16, FP8 = "hip/hip_fp16.h", "hip/amd_detail/amd_hip_fp8.h"
     ],
 )
 def test_mqa_logits(target, dtype, matrix, registers):
-    """A tile is 64 keys by 128 heads, of 128 dims: 512 or 256 products of a wave for 4 waves, and
-    the loop over dims, of 8 or 4 trips, is unrolled where this says so. The bound leaves room for
-    twice the waves that fit a SIMD at 128 registers less a few."""
+    """A wave computes 32 keys by 64 columns of heads, of 128 dims, by products of 16 by 16 by 16 or
+    32, in a loop that is unrolled throughout. 80 registers let six waves share a SIMD's 512."""
     configuration = {"heads": 64, "dim": 128, "dtype": dtype, "out_dtype": "bfloat16"}
     function = mqa_logits.kernel(TARGETS[target], **configuration)
     made = objects.compile_object(lowering.lower(function, TARGETS[target]))
@@ -43,86 +42,100 @@ def test_mqa_logits(target, dtype, matrix, registers):
     assert b".private_segment_fixed_size\x00" in made.code
 
 
-def assembly(folder, target: str, header: str, body: str, signature: str = "float* p") -> list[str]:
-    """Instructions of a kernel of two waves."""
+def compile_kernels(folder, target: str, header: str, kernels: list[tuple[str, str]]) -> list:
+    """Instructions of kernels of two waves, each a body and its parameters."""
     source, output = folder / "kernel.hip", folder / "kernel.s"
-    kernel = f'extern "C" __global__ void __launch_bounds__(128) kernel({signature})'
-    source.write_text(f"#include <{header}>\n{kernel} {{ int i = threadIdx.x; {body} }}\n")
+    lines = [f"#include <{header}>"]
+    for which, (body, parameters) in enumerate(kernels):
+        lines.append(
+            f'extern "C" __global__ void __launch_bounds__(128) kernel{which}({parameters})'
+        )
+        lines.append(f"{{ int i = threadIdx.x; {body} }}")
+    source.write_text("\n".join(lines) + "\n")
     flags = [f"--offload-arch={target}", "-x", "hip", "--cuda-device-only", "-nogpuinc"]
     flags += ["-nogpulib", "--no-gpu-bundle-output", "-std=c++17", "-O3", "-Wall", "-Werror"]
     flags += ["-Wno-unused-variable", f"-I{objects.HIP_HEADERS}"]
     objects.run(CLANG, *flags, "-S", str(source), "-o", str(output))
-    text = output.read_text()
-    code = text[text.index("\nkernel:") : text.index("s_endpgm")]
-    return re.findall(r"^\t([a-z]\w+)", code, re.MULTILINE)
+    code = re.split(r"\nkernel\d+:", output.read_text())[1:]
+    assert len(code) == len(kernels)
+    return [re.findall(r"^\t([a-z]\w+)", text.split("s_endpgm")[0], re.MULTILINE) for text in code]
+
+
+def assembly(
+    folder, target: str, header: str, body: str, parameters: str = "float* p"
+) -> list[str]:
+    return compile_kernels(folder, target, header, [(body, parameters)])[0]
 
 
 def count(instructions: list[str], pattern: str) -> int:
     return sum(bool(re.fullmatch(pattern, name)) for name in instructions)
 
 
-@each_target
-@pytest.mark.parametrize(
-    "body, signature, instruction, times",
-    [
-        # geometry: block counts and sizes are read, never computed
-        ("p[0] = gridDim.y + blockDim.x;", "int* p", "s_load_dword", 2),
-        ("p[0] = gridDim.y + blockDim.x;", "int* p", "v_rcp.*", 0),
-        # vector types: one instruction moves one
-        ("p[i] = p[i + 64];", "float4* p", "global_load_dwordx4", 1),
-        ("p[i] = p[i + 64];", "float2* p", "global_load_dwordx2", 1),
-        ("p[i] = p[i + 64];", "uchar4* p", "global_load_dword", 1),
-        ("p[i] = make_uint4(1, 2, 3, i);", "uint4* p", "global_store_dwordx4", 1),
-        ("p[i] = p[i + 64];", "ulonglong4* p", "global_load_dwordx4", 2),
-        # synchronisation
-        (
-            "__shared__ int s[128]; s[i] = p[i]; __syncthreads(); p[i] = s[127 - i];",
-            "int* p",
-            "s_barrier",
-            1,
-        ),
-        # votes and shuffles
-        ("p[i] = __shfl(p[i], 3);", "float* p", "ds_bpermute_b32", 1),
-        ("p[i] = __shfl_xor(p[i], 16);", "float* p", "ds_bpermute_b32", 1),
-        ("p[i] = __shfl_up(p[i], 1);", "unsigned* p", "ds_bpermute_b32", 1),
-        ("p[i] = __shfl_down(p[i], 1, 32);", "double* p", "ds_bpermute_b32", 2),
-        ("p[i] = __ballot(p[i] > 7);", "unsigned long long* p", "v_cmp_lt_u64.*", 1),
-        # atomics
-        ("atomicAdd(p, i);", "int* p", "global_atomic_add", 1),
-        ("atomicAdd(p, 2.0f);", "float* p", "global_atomic_add_f32", 1),
-        ("p[i + 1] = atomicAdd(p + i, 2ull);", "unsigned long long* p", "global_atomic_add_x2", 1),
-        ("atomicMax(p + i, 3);", "int* p", "global_atomic_smax", 1),
-        ("atomicMin(p + i, 3u);", "unsigned* p", "global_atomic_umin", 1),
-        ("atomicOr(p + i, 4u);", "unsigned* p", "global_atomic_or", 1),
-        ("__shared__ int s[128]; atomicAdd(s + p[i], 1); p[i] = s[i];", "int* p", "ds_add_u32", 1),
-        # maths
-        ("p[i] = exp2f(p[i]);", "float* p", "v_exp_f32.*", 1),
-        ("p[i] = exp2f(p[i]);", "float* p", "v_ldexp_f32.*", 1),
-        ("p[i] = __expf(p[i]);", "float* p", "v_exp_f32.*", 1),
-        ("p[i] = __expf(p[i]);", "float* p", "v_ldexp_f32.*", 0),
-        ("p[i] = __logf(p[i]);", "float* p", "v_log_f32.*", 1),
-        ("p[i] = __log2f(p[i]);", "float* p", "v_log_f32.*", 1),
-        ("p[i] = nearbyintf(p[i]);", "float* p", "v_rndne_f32.*", 1),
-        ("p[i] = ceilf(floorf(p[i]) / 3);", "float* p", "v_(ceil|floor)_f32.*", 2),
-        ("p[i] = max(p[i], p[i + 1]);", "float* p", "v_max_f32.*", 3),
-        ("p[i] = max(p[i], 0);", "int* p", "v_max_i32.*", 1),
-        ("p[i] = __popc(p[i]);", "unsigned* p", "v_bcnt_u32_b32.*", 1),
-        ("p[i] = __clz(p[i]);", "int* p", "v_ffbh_u32.*", 1),
-        # printing is compiled away
-        ('printf("%d %f", blockIdx.x, p[i]);', "float* p", ".*", 0),
-    ],
-)
-def test_instructions(tmp_path, target, body, signature, instruction, times):
-    assert count(assembly(tmp_path, target, RUNTIME, body, signature), instruction) == times
+# Of a kernel: body, parameters, an instruction, and how often it stands in the code.
+INSTRUCTIONS = [
+    # geometry: block counts and sizes are read, never computed
+    ("p[0] = gridDim.y + blockDim.x;", "int* p", "s_load_dword", 2),
+    ("p[0] = gridDim.y + blockDim.x;", "int* p", "v_rcp.*", 0),
+    # vector types: one instruction moves one
+    ("p[i] = p[i + 64];", "float4* p", "global_load_dwordx4", 1),
+    ("p[i] = p[i + 64];", "float2* p", "global_load_dwordx2", 1),
+    ("p[i] = p[i + 64];", "uchar4* p", "global_load_dword", 1),
+    ("p[i] = make_uint4(1, 2, 3, i);", "uint4* p", "global_store_dwordx4", 1),
+    ("p[i] = p[i + 64];", "ulonglong4* p", "global_load_dwordx4", 2),
+    # synchronisation
+    (
+        "__shared__ int s[128]; s[i] = p[i]; __syncthreads(); p[i] = s[127 - i];",
+        "int* p",
+        "s_barrier",
+        1,
+    ),
+    # votes and shuffles
+    ("p[i] = __shfl(p[i], 3);", "float* p", "ds_bpermute_b32", 1),
+    ("p[i] = __shfl_xor(p[i], 16);", "float* p", "ds_bpermute_b32", 1),
+    ("p[i] = __shfl_up(p[i], 1);", "unsigned* p", "ds_bpermute_b32", 1),
+    ("p[i] = __shfl_down(p[i], 1, 32);", "double* p", "ds_bpermute_b32", 2),
+    ("p[i] = __ballot(p[i] > 7);", "unsigned long long* p", "v_cmp_lt_u64.*", 1),
+    # atomics
+    ("atomicAdd(p, i);", "int* p", "global_atomic_add", 1),
+    ("atomicAdd(p, 2.0f);", "float* p", "global_atomic_add_f32", 1),
+    ("p[i + 1] = atomicAdd(p + i, 2ull);", "unsigned long long* p", "global_atomic_add_x2", 1),
+    ("atomicMax(p + i, 3);", "int* p", "global_atomic_smax", 1),
+    ("atomicMin(p + i, 3u);", "unsigned* p", "global_atomic_umin", 1),
+    ("atomicOr(p + i, 4u);", "unsigned* p", "global_atomic_or", 1),
+    ("__shared__ int s[128]; atomicAdd(s + p[i], 1); p[i] = s[i];", "int* p", "ds_add_u32", 1),
+    # maths
+    ("p[i] = exp2f(p[i]);", "float* p", "v_exp_f32.*", 1),
+    ("p[i] = exp2f(p[i]);", "float* p", "v_ldexp_f32.*", 1),
+    ("p[i] = __expf(p[i]);", "float* p", "v_exp_f32.*", 1),
+    ("p[i] = __expf(p[i]);", "float* p", "v_ldexp_f32.*", 0),
+    ("p[i] = __logf(p[i]);", "float* p", "v_log_f32.*", 1),
+    ("p[i] = __log2f(p[i]);", "float* p", "v_log_f32.*", 1),
+    ("p[i] = nearbyintf(p[i]);", "float* p", "v_rndne_f32.*", 1),
+    ("p[i] = ceilf(floorf(p[i]) / 3);", "float* p", "v_(ceil|floor)_f32.*", 2),
+    ("p[i] = max(p[i], p[i + 1]);", "float* p", "v_max_f32.*", 3),
+    ("p[i] = max(p[i], 0);", "int* p", "v_max_i32.*", 1),
+    ("p[i] = __popc(p[i]);", "unsigned* p", "v_bcnt_u32_b32.*", 1),
+    ("p[i] = __clz(p[i]);", "int* p", "v_ffbh_u32.*", 1),
+    # printing is compiled away
+    ('printf("%d %f", blockIdx.x, p[i]);', "float* p", ".*", 0),
+]
 
 
 @each_target
-@pytest.mark.parametrize("op", ["+", "-", "*", "/"])
-def test_bf16_is_rounded_in_integers(tmp_path, target, op):
-    made = assembly(tmp_path, target, BF16, f"p[i] = p[i] {op} p[i + 1];", "hip_bfloat16* p")
-    assert count(made, "v_cvt_pk_bf16_f32.*") == 0
-    assert count(made, "v_bfe_u32|v_add3_u32") == 2  # the lowest bit that stays, and it added
-    assert count(made, "global_store_short.*") == 1 and count(made, "s_cbranch.*") == 0
+def test_instructions(tmp_path, target):
+    kernels = [(body, parameters) for body, parameters, _, _ in INSTRUCTIONS]
+    made = compile_kernels(tmp_path, target, RUNTIME, kernels)
+    found = [(*row[:3], count(code, row[2])) for row, code in zip(INSTRUCTIONS, made, strict=True)]
+    assert found == INSTRUCTIONS
+
+
+@each_target
+def test_bf16_is_rounded_in_integers(tmp_path, target):
+    kernels = [(f"p[i] = p[i] {op} p[i + 1];", "hip_bfloat16* p") for op in "+-*/"]
+    for made in compile_kernels(tmp_path, target, BF16, kernels):
+        assert count(made, "v_cvt_pk_bf16_f32.*") == 0
+        assert count(made, "v_bfe_u32|v_add3_u32") == 2  # the lowest bit that stays, and it added
+        assert count(made, "global_store_short.*") == 1 and count(made, "s_cbranch.*") == 0
 
 
 IMPLICIT = [
