@@ -14,11 +14,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 BUILT := build/.built
 CPP_FILES := $(shell find csrc -name '*.cpp' -o -name '*.h')
-CUDA_FILES := $(shell find csrc/cuda tests/cuda -name '*.cu' -o -name '*.cuh')
+CUDA_FILES := $(shell find csrc/cuda tests/cuda tilelang_kernels/hip -name '*.cu' -o -name '*.cuh' -o -name '*.h' -o -name '*.hpp')
 PTX_FILES := $(shell find ptx_emulator -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 export MAX_JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 
-.PHONY: help demo test ptx cuda sass-check kernel-counts gpu-check test-full test-levels test-asan test-aarch64 test-ptx bench bench-check bench-peers fuzz lint format build wheel clean distclean
+.PHONY: help demo test ptx cuda sass-check kernel-counts gpu-check tilelang-check test-full test-levels test-asan test-aarch64 test-ptx bench bench-check bench-peers fuzz lint format build wheel clean distclean
 .DELETE_ON_ERROR:
 
 help:
@@ -36,6 +36,7 @@ help:
 	@echo "make sass-check  their machine code against csrc/cuda/sass.json"
 	@echo "make kernel-counts  what they issue and move, beside FlashMLA and DeepGEMM (no GPU)"
 	@echo "make gpu-check  all of it on a machine with a Hopper GPU (ARGS=--dry-run: the plan)"
+	@echo "make tilelang-check  TileLang kernels: sources, objects, values in the emulator"
 	@echo "make build      .venv, dependencies, extension (wheel: a wheel in dist/)"
 	@echo "make clean      remove what was built (distclean: .venv too)"
 
@@ -100,6 +101,9 @@ test-aarch64: $(VENV)/.dependencies
 # The emulator needs nothing of dsa_kernels; the compilers make PTX that no one here wrote.
 test-ptx: $(VENV)/.ptx
 	$(BIN)/python -m pytest -m "not slow" $(if $(ARGS),$(ARGS),ptx_emulator/tests)
+
+tilelang-check: $(BUILT) $(VENV)/.ptx
+	$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),-m "not slow") tests/test_tilelang.py tests/test_tilelang_hip.py
 
 bench: $(BUILT)
 	$(BIN)/python -m bench $(ARGS)

@@ -10,6 +10,7 @@ their fakes, the argument checks and the error texts, so none of them can drift 
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 
 import torch
 
+from dsa_kernels import _tilelang
 from dsa_kernels._cuda import connect, emulation_problem
 from dsa_kernels._native import cpu_isa
 
@@ -122,7 +124,10 @@ class Op:
         self._define("native")
         self._define("reference")
         self._define("emulated")
+        self._define("tilelang")
         _library.impl(f"{name}.reference", reference, "CompositeExplicitAutograd")
+        if _tilelang.exists(name):
+            _library.impl(f"{name}.tilelang", functools.partial(_tilelang.run, name), "CUDA")
         OPS[name] = self
 
     def _define(self, backend: str) -> None:
@@ -279,19 +284,19 @@ class Op:
             return _native_problem or "the extension has no CPU kernel for this op"
         if backend == "emulated" and device == "cpu" and self._has_kernel(backend, "CPU"):
             return emulation_problem(self.name)
+        if backend == "tilelang" and self._has_kernel(backend, device.upper()):
+            return _tilelang.problem()
         return f"this version has no {backend} implementation for {device}"
 
     def refresh(self) -> None:
         """Records which kernels torch has; called once every backend has been loaded."""
-        no_emulation = emulation_problem(self.name) is not None
+        problems = {"emulated": emulation_problem(self.name), "tilelang": _tilelang.problem()}
         for backend in self._overloads:
             for device, key in (("cpu", "CPU"), ("cuda", "CUDA"), ("meta", "Meta")):
                 exists = (
                     backend == "reference" or device == "meta" or self._has_kernel(backend, key)
                 )
-                self._available[backend, device] = exists and not (
-                    backend == "emulated" and no_emulation
-                )
+                self._available[backend, device] = exists and problems.get(backend) is None
 
     def _has_kernel(self, backend: str, key: str) -> bool:
         qualified = f"{NAMESPACE}::{self.name}" + ("" if backend == "native" else f".{backend}")

@@ -1,0 +1,33 @@
+"""The overload `.tilelang`: kernels of tilelang_kernels, compiled when they are first called."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+
+PACKAGE = "tilelang_kernels"
+
+
+def exists(op: str) -> bool:
+    """Whether the op has a TileLang kernel."""
+    if importlib.util.find_spec(PACKAGE) is None:
+        return False
+    return op in importlib.import_module(PACKAGE).OPS
+
+
+def problem() -> str | None:
+    """Why no kernel can be compiled here, or None."""
+    if importlib.util.find_spec("tilelang") is None:
+        return "tilelang is not installed (pip install 'dsa_kernels[tilelang]')"
+    return None
+
+
+def launcher(op: str):
+    """The op's function in its TileLang module: `launcher(runner, *arguments of the schema)`."""
+    return getattr(importlib.import_module(f"{PACKAGE}.{op}"), op)
+
+
+def run(op: str, *arguments) -> None:
+    from tilelang_kernels.device import OnDevice
+
+    launcher(op)(OnDevice(arguments[0].device), *arguments)

@@ -1,0 +1,147 @@
+"""TileLang kernels: what lowering refuses, and the contracts of the ops, in the emulator."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+import dsa_kernels
+from dsa_kernels import _tilelang
+from dsa_kernels._op import OPS
+from dsa_kernels.testing.cases import case
+from dsa_kernels.testing.differential import named, random_case, watched_run
+from dsa_kernels.testing.tilelang import in_emulator
+
+pytest.importorskip("tilelang", reason="tilelang is not installed: pip install .[tilelang]")
+
+from tilelang_kernels import lowering, mqa_logits, objects
+from tilelang_kernels.__main__ import main
+from tilelang_kernels.targets import TARGETS, Refused, Tile
+
+PORTED = [op for op in sorted(OPS) if _tilelang.exists(op)]
+EMULATED_TARGETS = ("sm_80", "sm_90a")
+each_op = pytest.mark.parametrize("op", PORTED)
+each_target = pytest.mark.parametrize("target", EMULATED_TARGETS)
+MQA = {"heads": 8, "dim": 64, "dtype": "bfloat16", "out_dtype": "float32"}
+
+
+def taken(op: str, arguments: list) -> bool:
+    """As CUDA kernels: not float32 where tensor cores multiply."""
+    values = named(OPS[op], arguments)
+    return all(
+        values[spec.name] is None or not spec.dtypes or values[spec.name].dtype in spec.cuda_dtypes
+        for spec in OPS[op].tensors
+    )
+
+
+def agrees(op: str, target: str, arguments: list) -> None:
+    expected = watched_run(OPS[op], arguments, "reference")
+    for mode, seed in (("late", 0), ("eager", 0), ("random", 1), ("random", 2)):
+        with in_emulator(target, mode=mode, seed=seed):
+            case(op).compare(expected, watched_run(OPS[op], arguments, "tilelang"))
+
+
+@each_target
+@each_op
+def test_small_cases(op, target):
+    for which, shape in enumerate(case(op).SMALL):
+        arguments = case(op).make(torch.Generator().manual_seed(which), **shape)
+        if taken(op, arguments):
+            agrees(op, target, arguments)
+
+
+@pytest.mark.slow  # each kernel takes seconds to compile
+@each_target
+@each_op
+@pytest.mark.parametrize("seed", range(12))
+def test_random_cases(op, target, seed):
+    shape, arguments = random_case(op, seed)
+    if not taken(op, arguments):
+        pytest.skip(f"refused: {shape}")
+    agrees(op, target, arguments)
+
+
+# Instructions of the matrix units that the kernels for bf16 and for fp8 must have.
+MATRIX = {
+    "sm_80": ("HMMA", "HMMA"),
+    "sm_89": ("HMMA", "QMMA"),
+    "sm_90a": ("HGMMA", "QGMMA"),
+    "sm_100a": ("HMMA", "HMMA"),
+    "sm_120": ("HMMA", "QMMA"),
+}
+
+
+@pytest.mark.parametrize("fp8", [False, True], ids=["bf16", "fp8"])
+@pytest.mark.parametrize("target", MATRIX)
+def test_cubins_multiply_by_matrix_instructions(target, fp8):
+    """A compiler that finds the operands undefined drops the products without a word."""
+    configuration = {
+        **MQA,
+        "heads": 64,
+        "dim": 128,
+        "dtype": "float8_e4m3fn" if fp8 else "bfloat16",
+    }
+    lowered = lowering.lower(mqa_logits.kernel(TARGETS[target], **configuration), TARGETS[target])
+    try:
+        made = objects.compile_object(lowered)
+    except objects.NoCompiler as error:
+        pytest.skip(str(error))
+    assert set(made.matrix) == {MATRIX[target][fp8]} and made.spills == 0
+
+
+def test_fnuz_products_are_refused():
+    configuration = {**MQA, "dtype": "float8_e4m3fn"}
+    with pytest.raises(Refused, match="float8_e4m3fn on gfx942, which multiplies float8_e4m3fnuz"):
+        mqa_logits.kernel(TARGETS["gfx942"], **configuration)
+
+
+def test_the_command_writes_source_and_says_what_it_refuses(tmp_path, capsys, monkeypatch):
+    wanted = [{**MQA}, {**MQA, "dtype": "float8_e4m3fn"}]
+    monkeypatch.setattr(mqa_logits, "CONFIGURATIONS", wanted)
+    status = main(["lower", "--target", "gfx942", "--op", "mqa_logits", "--out", str(tmp_path)])
+    text = capsys.readouterr().out.splitlines()
+    assert status == 0 and len(text) == 2
+    assert "mfma" in (tmp_path / "mqa_logits_8_64_bfloat16_float32.gfx942.hip").read_text()
+    assert "8_64_float8_e4m3fn_float32.gfx942: refused: " in text[1]
+
+
+def test_a_tile_that_does_not_fit_is_refused():
+    tiles = {"mqa_logits": Tile(rows=256, columns=512, threads=256)}
+    small = dataclasses.replace(TARGETS["gfx942"], tiles=tiles)
+    with pytest.raises(Refused, match=r"takes \d+ bytes of .*a block on gfx942 has 65536"):
+        lowering.lower(mqa_logits.kernel(small, **{**MQA, "dim": 128}), small)
+
+
+def test_half_a_wave_is_refused():
+    lowered = lowering.lower(mqa_logits.kernel(TARGETS["sm_80"], **MQA), TARGETS["sm_80"])
+    with pytest.raises(Refused, match="96 threads are no multiple of gfx950's 64"):
+        lowering.check(dataclasses.replace(lowered, target=TARGETS["gfx950"], block=(96, 1, 1)))
+
+
+def test_a_fragment_that_only_the_producer_has_is_refused():
+    lowered = lowering.lower(mqa_logits.kernel(TARGETS["sm_80"], **MQA), TARGETS["sm_80"])
+    source = lowered.source + "\nfloat scale_producer_ws[4];"
+    with pytest.raises(Refused, match=r"consumers never see .*scale_producer_ws"):
+        lowering.check(dataclasses.replace(lowered, source=source))
+
+
+def test_sizes_that_do_not_fit_the_function_are_refused():
+    function = mqa_logits.kernel(TARGETS["sm_80"], **MQA)
+    row = torch.zeros(3, dtype=torch.int32)
+    arguments = [torch.zeros(24, 64), torch.zeros(5, 64), torch.zeros(3, 8), torch.zeros(5)]
+    arguments += [row, row, 0, 1, torch.zeros(3, 5)]
+    values = lowering.bind(function, arguments)
+    assert (values["rows"], values["seq_len"], values["out_row"]) == (3, 5, 5)
+    arguments[0] = torch.zeros(23, 64)
+    with pytest.raises(ValueError, match="size 0 of q must be 24; got 23"):
+        lowering.bind(function, arguments)
+
+
+def test_availability():
+    for op in OPS:
+        assert "no tilelang implementation for cpu" in dsa_kernels.explain(op).refused["tilelang"]
+    with in_emulator("sm_80"):
+        assert [op for op in OPS if "tilelang" in dsa_kernels.backends(op)] == PORTED
+    assert not any("tilelang" in dsa_kernels.backends(op) for op in OPS)

@@ -1,0 +1,7 @@
+"""DSA ops as TileLang kernels, for the machines that the CUDA C++ kernels are not for.
+
+A module is called after its op: the kernel reads like the op's formula, and the function of the
+op's name launches it. Importing this package does not import TileLang.
+"""
+
+OPS = ("mqa_logits",)  # that have a kernel so far

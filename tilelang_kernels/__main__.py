@@ -1,0 +1,68 @@
+"""Source of an op's kernels for a target, and objects where the compiler for it is installed.
+
+python -m tilelang_kernels lower --target gfx950 --op mqa_logits --out kernels/
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+
+from tilelang_kernels import OPS
+from tilelang_kernels.targets import TARGETS, Refused
+
+
+def name_of(op: str, configuration: dict) -> str:
+    return "_".join([op, *map(str, configuration.values())])
+
+
+def lower(target_name: str, op: str, out: Path) -> int:
+    """One line a kernel; the exit status is 1 if a compiler failed."""
+    from tilelang_kernels import lowering, objects
+
+    target = TARGETS[target_name]
+    module = importlib.import_module(f"tilelang_kernels.{op}")
+    out.mkdir(parents=True, exist_ok=True)
+    source_suffix, object_suffix = ("cu", "cubin") if target.kind == "cuda" else ("hip", "hsaco")
+    failed = False
+    for configuration in module.CONFIGURATIONS:
+        stem = out / f"{name_of(op, configuration)}.{target.name}"
+        try:
+            lowered = lowering.lower(module.kernel(target, **configuration), target)
+        except Refused as error:
+            print(f"{stem.name}: refused: {error}", flush=True)
+            continue
+        stem.with_name(f"{stem.name}.{source_suffix}").write_text(lowered.source)
+        try:
+            made = objects.compile_object(lowered)
+        except objects.NoCompiler as error:
+            print(f"{stem.name}: source only: {error}", flush=True)
+            continue
+        except RuntimeError as error:
+            failed = True
+            print(f"{stem.name}: FAILED: {error}", flush=True)
+            continue
+        stem.with_name(f"{stem.name}.{object_suffix}").write_bytes(made.code)
+        print(
+            f"{stem.name}: {made.registers} registers, {made.spills} spilled, "
+            f"{lowered.shared_bytes} bytes shared, {made.matrix}",
+            flush=True,
+        )
+    return int(failed)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tilelang_kernels", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("lower", help="source and objects, ahead of time")
+    command.add_argument("--target", required=True, choices=sorted(TARGETS))
+    command.add_argument("--op", required=True, choices=OPS)
+    command.add_argument("--out", type=Path, default=Path("tilelang_objects"), metavar="DIR")
+    args = parser.parse_args(argv)
+    return lower(args.target, args.op, args.out)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,41 @@
+"""Kernels on the GPU that torch's tensors are on. Not run on one yet."""
+
+from __future__ import annotations
+
+import functools
+
+import tilelang
+import torch
+
+from tilelang_kernels.lowering import lower
+from tilelang_kernels.targets import TARGETS, Target
+
+
+def target_of(device: torch.device) -> Target:
+    """Raises RuntimeError for a GPU that no target is for."""
+    properties = torch.cuda.get_device_properties(device)
+    if torch.version.hip:
+        name = properties.gcnArchName.partition(":")[0]
+    else:
+        name = f"sm_{properties.major}{properties.minor}"
+    for candidate in (name, f"{name}a"):
+        if candidate in TARGETS:
+            return TARGETS[candidate]
+    raise RuntimeError(f"no TileLang target is for {name}; there are {', '.join(TARGETS)}")
+
+
+@functools.cache
+def _compiled(builder, target: Target, configuration: tuple):
+    function = builder(target, **dict(configuration))
+    lower(function, target)  # refuses what the compiler does not
+    return tilelang.compile(function, target=target.specification)
+
+
+class OnDevice:
+    """Runs kernels where their arguments are."""
+
+    def __init__(self, device: torch.device):
+        self.target = target_of(device)
+
+    def __call__(self, builder, configuration: dict, *arguments) -> None:
+        _compiled(builder, self.target, tuple(sorted(configuration.items())))(*arguments)

@@ -1,0 +1,85 @@
+"""Kernels lowered for CUDA, run by the PTX emulator on CPU tensors."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from pathlib import Path
+
+import tilelang
+
+from tilelang_kernels.lowering import Lowered, bind, evaluate, lower
+from tilelang_kernels.objects import find_nvcc, nvcc_flags, run
+from tilelang_kernels.targets import Target
+
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tilelang_kernels"
+
+
+def ptx_of(lowered: Lowered) -> str:
+    """By nvcc, kept by content."""
+    flags = [*nvcc_flags(lowered.target.name), "-lineinfo"]
+    key = hashlib.sha256("\0".join([lowered.source, tilelang.__version__, *flags]).encode())
+    path = CACHE / f"{key.hexdigest()}.ptx"
+    if not path.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        source = path.with_suffix(f".{os.getpid()}.cu")
+        source.write_text(lowered.source)
+        made = source.with_suffix(".ptx")
+        run(find_nvcc(), "-ptx", *flags, str(source), "-o", str(made))
+        source.unlink()
+        made.replace(path)
+    return path.read_text()
+
+
+@functools.cache
+def _loaded(builder, target: Target, options: tuple):
+    from ptx_emulator import Module
+
+    lowered = lower(builder(target, **dict(options)), target)
+    return lowered, Module(ptx_of(lowered))
+
+
+class Emulated:
+    """Runs kernels for a CUDA target; `options` are those of ptx_emulator.Module.launch."""
+
+    def __init__(self, target: Target, **options):
+        self.target = target
+        self.options = options
+
+    def __call__(self, builder, configuration: dict, *arguments) -> None:
+        """`builder`(target, **configuration) is the TileLang function; it gets the arguments."""
+        from ptx_emulator import TensorMap
+
+        lowered, module = _loaded(builder, self.target, tuple(sorted(configuration.items())))
+        values = bind(lowered.function, arguments)
+        tensors = {
+            lowered.function.buffer_map[p].name: a
+            for p, a in zip(lowered.function.params, arguments, strict=True)
+            if p in lowered.function.buffer_map
+        }
+        at = functools.partial(evaluate, values=values)
+
+        def parameter(name: str):
+            if name in lowered.maps:
+                m = lowered.maps[name]
+                return TensorMap(
+                    tensors[m.tensor],
+                    m.box,
+                    dims=[at(d) for d in m.dims],
+                    strides=[at(s) for s in m.strides],
+                    element_strides=m.element_strides,
+                    swizzle=m.swizzle,
+                )
+            return tensors[name] if name in tensors else values[name]
+
+        grid = tuple(at(size) for size in lowered.grid)
+        module.launch(
+            lowered.name,
+            grid,
+            lowered.block,
+            [parameter(name) for name in lowered.parameters],
+            shared=lowered.shared_bytes,
+            memory=list(tensors.values()),
+            **self.options,
+        )

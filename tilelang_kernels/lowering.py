@@ -1,0 +1,145 @@
+"""From a TileLang function to source for a target, with what its host program would launch.
+
+What is known to go wrong on a device is refused here, with the numbers.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import tilelang
+from tilelang import tvm
+
+from tilelang_kernels.targets import Refused, Target
+
+
+@dataclass(frozen=True)
+class TensorMap:
+    """One tensor map of the host program: expressions in the function's symbols."""
+
+    tensor: str
+    dims: tuple
+    strides: tuple  # in bytes, of all dimensions but the first
+    box: tuple
+    element_strides: tuple
+    swizzle: int  # bytes
+
+
+@dataclass(frozen=True)
+class Lowered:
+    function: Any  # the TileLang function, whose parameters callers give
+    target: Target
+    source: str
+    name: str
+    grid: tuple  # expressions
+    block: tuple
+    shared_bytes: int
+    parameters: tuple  # names of the kernel's parameters
+    maps: dict[str, TensorMap] = field(default_factory=dict)
+
+
+def lower(function, target: Target) -> Lowered:
+    resolved = tilelang.backend.target.determine_target(target.specification, return_object=True)
+    with tilelang.transform.PassContext(opt_level=3), resolved:
+        made = tilelang.lower(function, target=resolved, enable_device_compile=False)
+    kernels = made.device_mod.functions_items()
+    if len(kernels) != 1:
+        raise Refused(f"{function} lowers to {len(kernels)} kernels")
+    ((_, device),) = kernels
+    extent = {str(axis): size for axis, size in device.attrs["thread_extent"].items()}
+    lowered = Lowered(
+        function,
+        target,
+        made.kernel_source,
+        str(device.attrs["global_symbol"]),
+        tuple(extent.get(f"blockIdx.{axis}", 1) for axis in "xyz"),
+        tuple(int(extent.get(f"threadIdx.{axis}", 1)) for axis in "xyz"),
+        int(device.attrs.get("dyn_shared_memory_buf", 0)),
+        tuple(str(parameter.name) for parameter in device.params),
+        _tensor_maps(made.host_mod),
+    )
+    check(lowered)
+    return lowered
+
+
+def check(lowered: Lowered) -> None:
+    target, threads = lowered.target, lowered.block[0] * lowered.block[1] * lowered.block[2]
+    if lowered.shared_bytes > target.shared_bytes:
+        raise Refused(
+            f"{lowered.name} takes {lowered.shared_bytes} bytes of shared memory; a block on "
+            f"{target.name} has {target.shared_bytes}"
+        )
+    if threads % target.wave:
+        raise Refused(f"{threads} threads are no multiple of {target.name}'s {target.wave}")
+    # Warp specialisation gives a fragment that a copy fills to the producer, and the consumers go
+    # on reading their own, which nobody writes; the compiler then drops the products.
+    if lost := re.findall(r"\b\w+_producer_ws\b", lowered.source):
+        raise Refused(f"{lowered.name}: consumers never see {sorted(set(lost))}")
+
+
+def _tensor_maps(host) -> dict[str, TensorMap]:
+    found = {}
+
+    def visit(node):
+        arguments = getattr(node, "args", None)
+        if not arguments or not isinstance(arguments[0], tvm.tirx.StringImm):
+            return
+        if arguments[0].value != "__tvm_tensormap_create_tiled":
+            return
+        name, rank, rest = str(arguments[1]), int(arguments[3]), list(arguments[5:])
+        interleave, swizzle, _, fill = (int(a) for a in rest[4 * rank :])
+        if interleave or fill:
+            raise Refused(f"{name} is a tensor map that is interleaved or fills with NaN")
+        found[name] = TensorMap(
+            name.removesuffix("_desc"),
+            tuple(rest[:rank]),
+            tuple(rest[rank + 1 : 2 * rank]),
+            tuple(int(a) for a in rest[2 * rank : 3 * rank]),
+            tuple(int(a) for a in rest[3 * rank : 4 * rank]),
+            (0, 32, 64, 128)[swizzle],
+        )
+
+    for function in host.functions.values():
+        tvm.tirx.stmt_functor.post_order_visit(function.body, visit)
+    return found
+
+
+def bind(function, arguments) -> dict[str, int]:
+    """The symbols of a function's tensor shapes and strides, from the arguments of a call."""
+    values: dict[str, int] = {}
+    sizes = []
+    for parameter, argument in zip(function.params, arguments, strict=True):
+        if parameter not in function.buffer_map:
+            values[str(parameter.name)] = argument
+            continue
+        buffer = function.buffer_map[parameter]
+        for what, expected, actual in (
+            ("size", buffer.shape, argument.shape),
+            ("stride", buffer.strides, argument.stride()),
+        ):
+            for i, expression in enumerate(expected):
+                sizes.append((f"{what} {i} of {buffer.name}", expression, actual[i]))
+    for _, expression, actual in sizes:
+        if isinstance(expression, tvm.tirx.Var):
+            values.setdefault(str(expression.name), actual)
+    for what, expression, actual in sizes:
+        if (wanted := evaluate(expression, values)) != actual:
+            raise ValueError(f"{what} must be {wanted}; got {actual}")
+    return values
+
+
+def evaluate(expression, values: dict[str, int]) -> int:
+    """An expression in symbols."""
+    if isinstance(expression, int):
+        return expression
+    symbols: dict = {}
+
+    def visit(node):
+        if isinstance(node, tvm.tirx.Var):
+            symbols[node] = tvm.tirx.const(values[str(node.name)], node.dtype)
+
+    tvm.tirx.stmt_functor.post_order_visit(expression, visit)
+    known = tvm.tirx.stmt_functor.substitute(expression, symbols)
+    return int(tvm.arith.Analyzer().simplify(known))
