@@ -43,12 +43,22 @@ def module():
     return Module(str(_cuda.code_directory() / "topk_indices.sm90.ptx"))
 
 
-def launch(scores, topk, cluster, *, capacity=4096, row_start=None, row_end=None, **options):
+def launch(
+    scores,
+    topk,
+    cluster,
+    *,
+    capacity=4096,
+    row_start=None,
+    row_end=None,
+    code=None,  # a module; the library's
+    **options,
+):
     """The selected indices, and what the emulator says of the launch."""
     num_rows, seq_len = scores.shape
     out = torch.full((num_rows, topk), -7, dtype=torch.int32)
     tensors = (scores, row_start, row_end, out)
-    launched = module().launch(
+    launched = (code or module()).launch(
         "topk_indices_cluster" if cluster > 1 else "topk_indices_cta",
         num_rows * cluster,
         THREADS,
