@@ -99,18 +99,123 @@ def run_of(cases: list[Case]) -> Callable:
 
 def mqa_logits(kernel: str, **shape) -> list[Case]:
     case = functools.partial(of_op, kernel, grid=2)
-    long = dict(num_rows=40, seq_len=330, bounds="causal", **shape)
+    shape = dict(num_rows=40, seq_len=330, bounds="causal", **shape)
     return [
-        case(long),
-        case({**long, "seq_len": 100, "num_rows": 150}),
-        case(long, unaligned=["q"]),
-        case(long, unaligned=["k"]),
-        case(long, unaligned=["k_scale"]),
+        case(shape),
+        case({**shape, "num_rows": 600 // shape["num_heads"] * 16, "seq_len": 100}),
+        case(shape, unaligned=["q"]),
+        case(shape, unaligned=["k"]),
+        case(shape, unaligned=["k_scale"]),
     ]
+
+
+def paged_mqa_logits(kernel: str, next_n: int, **shape) -> list[Case]:
+    case = functools.partial(of_op, kernel, grid=2)
+    lengths = [300, 17, 64, 129, 500, 3, 65, 130, 200, 90] * (2 if next_n <= 4 else 1)
+    shape = dict(seq_lens=lengths, next_n=next_n, **shape)
+    return [
+        case(shape),
+        case({**shape, "seq_lens": [70] * 40}),
+        case({**shape, "page_size": 32}),
+        case({**shape, "page_size": 32, "broken": 0.3}),
+        case({**shape, "page_size": 128, "broken": 0.3}),
+        case({**shape, "page_size": 7}),
+        case(shape, unaligned=["q"]),
+        case(shape, unaligned=["cache"]),
+    ]
+
+
+def topk(kernel: str) -> list[Case]:
+    cluster = 2 if kernel.endswith("cluster") else 1
+    n, k = 9001, 500
+    some = {**rows(n), **misleading(n, k)}
+    names = ("random", "few_levels", "nan_mix", "zero_plateau", "late_ties", "sample_is_best")
+    scores = torch.stack([some[name] for name in (*names, "sample_is_worst", "rest_is_one_bin")])
+    ends = torch.tensor([n, 400, 501, n, 4000, 3, n, 5000], dtype=torch.int32)
+    # More entries than are marked at a time.
+    n = 132_000 * cluster
+    long = torch.stack([rows(n)[name] for name in ("random", "few_levels", "sparse_ties")])
+    return [
+        of_topk(scores, k, cluster),
+        of_topk(scores, k, cluster, capacity=256),
+        of_topk(scores, k, cluster, row_end=ends),
+        of_topk(scores[:3], k, 4 * cluster if cluster > 1 else 1),
+        of_topk(long, 3000, cluster, capacity=12000),
+    ]
+
+
+def sparse_mla_prefill(kernel: str, **shape) -> list[Case]:
+    case = functools.partial(of_op, kernel)
+    shape = dict(num_queries=1, num_kv=700, num_heads=64, selection="hostile", **shape)
+    keys = "cache" if shape.get("cache_format") else "kv"
+    cases = [
+        case({**shape, "topk": 640, "num_heads": 70, "attn_sink": "normal"}),
+        case({**shape, "topk": 704}),
+        case({**shape, "topk": 704}, unaligned=[keys]),
+        case({**shape, "topk": 64}),
+        case({**shape, "topk": 200, "num_queries": 5, "topk_length": True, "num_heads": 8}),
+        case({**shape, "topk": 200}, unaligned=["q"]),
+        case({**shape, "topk": 200, "pad": 1}),
+    ]
+    if keys == "kv":
+        paged = {**shape, "cache_format": "bf16"}
+        return [
+            *cases,
+            case({**paged, "topk": 704}),
+            case({**paged, "topk": 704}, unaligned=["cache"]),
+        ]
+    return [*cases, case({**shape, "topk": 320, "scale_format": "float32"})]
+
+
+def sparse_mla_decode(kernel: str, **shape) -> list[Case]:
+    heads = int(re.search(r"_h(\d+)", kernel)[1])
+    unaligned = ["cache"] if kernel.endswith("unaligned") else []
+    shape = dict(batch=1, num_kv=1300, num_heads=heads, selection="hostile", **shape)
+    case = functools.partial(of_op, kernel)
+    many = {**shape, "topk": 1200, "batch_invariant": True}
+    return [
+        case(many, unaligned=unaligned),
+        case({**many, "topk": 511, "attn_sink": "normal"}, unaligned=unaligned),
+        case({**shape, "topk": 600}, unaligned=unaligned),
+        case({**shape, "topk": 200, "batch": 4, "topk_length": True}, unaligned=unaligned),
+        case({**shape, "topk": 200}, unaligned=[*unaligned, "q"]),
+    ]
+
+
+def _fp8(d_qk: int, cache_format: str) -> dict:
+    return dict(d_qk=d_qk, cache_format=cache_format)
 
 
 CASES: dict[str, Callable[[str], list[Case]]] = {
     "mqa_logits_fp8_h64_d128": lambda k: mqa_logits(k, num_heads=64),
+    "mqa_logits_fp8_h8_d64": lambda k: mqa_logits(k, num_heads=8, head_dim=64),
+    "mqa_logits_bf16_h64_d128": lambda k: mqa_logits(k, num_heads=64, dtype="bfloat16"),
+    "mqa_logits_bf16_h32_d64": lambda k: mqa_logits(
+        k, num_heads=32, head_dim=64, dtype="bfloat16"
+    ),
+    "paged_mqa_logits_h64_d128_q1": lambda k: paged_mqa_logits(k, 1, num_heads=64),
+    "paged_mqa_logits_h64_d128_q2": lambda k: paged_mqa_logits(k, 2, num_heads=64),
+    "paged_mqa_logits_h64_d128_q4": lambda k: paged_mqa_logits(k, 5, num_heads=64),
+    "paged_mqa_logits_h8_d64_q4": lambda k: paged_mqa_logits(k, 3, num_heads=8, head_dim=64),
+    "topk_indices_cta": topk,
+    "topk_indices_cluster": topk,
+    "sparse_mla_prefill_bf16_576": lambda k: sparse_mla_prefill(k),
+    "sparse_mla_prefill_bf16_512": lambda k: sparse_mla_prefill(k, d_qk=512),
+    "sparse_mla_prefill_v32": lambda k: sparse_mla_prefill(k, **_fp8(576, "v32")),
+    "sparse_mla_prefill_v4": lambda k: sparse_mla_prefill(k, **_fp8(512, "v4")),
+    **{
+        f"sparse_mla_decode_{name}{heads}{unaligned}": functools.partial(
+            sparse_mla_decode, **_fp8(*format)
+        )
+        for name, format in {
+            "v32": (576, "v32"),
+            "v4": (512, "v4"),
+            "bf16_576": (576, "bf16"),
+            "bf16_512": (512, "bf16"),
+        }.items()
+        for heads in ("_h64", "_h32", "_h16")
+        for unaligned in ("", "_unaligned")
+    },
 }
 
 # Where a wrapper of an instruction is called is what tells one use from another.
