@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
-from test_topk_indices_cuda import launch as launch_topk
-from test_topk_indices_cuda import misleading, rows
+from test_topk_indices_cuda import launch as launch_topk, misleading, rows
 
 from dsa_kernels import _cuda, topk_indices
 from dsa_kernels._op import OPS
@@ -28,10 +27,11 @@ def ptx_of(kernel: str) -> str:
     """The kernel's module without the module's other kernels, as nvcc writes it."""
     code = re.match("|".join(sorted(OPS, key=len, reverse=True)), kernel)[0]
     (path,) = _cuda.code_directory().glob(f"{code}.*.ptx")
-    head, *rest = re.split(r"^(?=\.visible \.entry )", path.read_text(), flags=re.MULTILINE)
-    bodies = [re.match(r".*?^}$", part, re.DOTALL | re.MULTILINE)[0] for part in rest]
-    (body,) = (b for b in bodies if b.startswith(f".visible .entry {kernel}("))
-    return head + body + rest[-1][len(bodies[-1]) :]
+    head, *kernels = re.split(r"^(?=\.visible \.entry )", path.read_text(), flags=re.MULTILINE)
+    # Names of files and of inlined functions follow the last one.
+    kernels[-1], files = re.split(r"^(?=\s*\.file\b)", kernels[-1], maxsplit=1, flags=re.MULTILINE)
+    (one,) = (text for text in kernels if text.startswith(f".visible .entry {kernel}("))
+    return head + one + files
 
 
 def shifted(x: torch.Tensor) -> torch.Tensor:
@@ -39,16 +39,22 @@ def shifted(x: torch.Tensor) -> torch.Tensor:
     return torch.cat([x.new_zeros(1).view(-1), x.reshape(-1)])[1:].view(x.shape)
 
 
-def of_op(kernel: str, shape: dict, *, unaligned: Iterable[str] = (), grid: int = 0) -> Case:
-    """The op on inputs of this shape; `grid`: so many CTAs of a persistent kernel, whose rings
-    would not come round if there was one for each SM."""
+def of_op(
+    kernel: str,
+    shape: dict,
+    *,
+    given: dict[str, torch.Tensor] | None = None,
+    unaligned: Iterable[str] = (),
+    grid: int = 0,
+) -> Case:
+    """The op on inputs of this shape, or `given`; `grid`: so many CTAs of a persistent kernel,
+    whose rings would not come round if there was one for each SM."""
     from ptx_emulator.driver import intercepted
 
     name = re.match("|".join(sorted(OPS, key=len, reverse=True)), kernel)[0]
     op = OPS[name]
-    arguments = case(name).make(torch.Generator().manual_seed(0), **shape)
-    moved = {n: shifted(named(op, arguments)[n]) for n in unaligned}
-    arguments = list({**named(op, arguments), **moved}.values())
+    made = named(op, case(name).make(torch.Generator().manual_seed(0), **shape)) | (given or {})
+    arguments = list((made | {n: shifted(made[n]) for n in unaligned}).values())
     expected = watched_run(op, arguments, "reference")
     case(name).compare(expected, watched_run(op, arguments, "emulated"))
     written = [s.name for s in op.tensors if s.written]
@@ -99,10 +105,11 @@ def run_of(cases: list[Case]) -> Callable:
 
 def mqa_logits(kernel: str, **shape) -> list[Case]:
     case = functools.partial(of_op, kernel, grid=2)
-    shape = dict(num_rows=40, seq_len=330, bounds="causal", **shape)
+    block = 256 // shape["num_heads"]
+    shape = dict(num_rows=10 * block, seq_len=330, bounds="causal", **shape)
     return [
         case(shape),
-        case({**shape, "num_rows": 600 // shape["num_heads"] * 16, "seq_len": 100}),
+        case({**shape, "num_rows": 37 * block, "seq_len": 100, "bounds": "full"}),
         case(shape, unaligned=["q"]),
         case(shape, unaligned=["k"]),
         case(shape, unaligned=["k_scale"]),
@@ -111,11 +118,11 @@ def mqa_logits(kernel: str, **shape) -> list[Case]:
 
 def paged_mqa_logits(kernel: str, next_n: int, **shape) -> list[Case]:
     case = functools.partial(of_op, kernel, grid=2)
-    lengths = [300, 17, 64, 129, 500, 3, 65, 130, 200, 90] * (2 if next_n <= 4 else 1)
+    lengths = [300, 17, 64, 129, 500, 3, 65, 130, 200, 150] * (2 if next_n <= 4 else 1)
     shape = dict(seq_lens=lengths, next_n=next_n, **shape)
     return [
         case(shape),
-        case({**shape, "seq_lens": [70] * 40}),
+        case({**shape, "seq_lens": [70] * 41, "next_n": min(next_n, 4)}),
         case({**shape, "page_size": 32}),
         case({**shape, "page_size": 32, "broken": 0.3}),
         case({**shape, "page_size": 128, "broken": 0.3}),
@@ -133,14 +140,17 @@ def topk(kernel: str) -> list[Case]:
     scores = torch.stack([some[name] for name in (*names, "sample_is_worst", "rest_is_one_bin")])
     ends = torch.tensor([n, 400, 501, n, 4000, 3, n, 5000], dtype=torch.int32)
     # More entries than are marked at a time.
-    n = 132_000 * cluster
-    long = torch.stack([rows(n)[name] for name in ("random", "few_levels", "sparse_ties")])
+    n, k_of_long = 132_000 * cluster, 3000
+    some = {**rows(n), **misleading(n, k_of_long)}
+    long = torch.stack([some[name] for name in ("random", "high_plateau", "sample_is_best")])
     return [
+        of_topk(misleading(n, 1000)["sample_is_equal"][None], 1000, cluster),
+        of_topk(scores[:4], k, cluster, capacity=256),
         of_topk(scores, k, cluster),
-        of_topk(scores, k, cluster, capacity=256),
         of_topk(scores, k, cluster, row_end=ends),
-        of_topk(scores[:3], k, 4 * cluster if cluster > 1 else 1),
-        of_topk(long, 3000, cluster, capacity=12000),
+        of_topk(scores[:1], k, cluster**3),
+        of_topk(scores[:2], k, cluster**3, capacity=256),
+        of_topk(long, k_of_long, cluster, capacity=12000),
     ]
 
 
@@ -149,20 +159,24 @@ def sparse_mla_prefill(kernel: str, **shape) -> list[Case]:
     shape = dict(num_queries=1, num_kv=700, num_heads=64, selection="hostile", **shape)
     keys = "cache" if shape.get("cache_format") else "kv"
     cases = [
-        case({**shape, "topk": 640, "num_heads": 70, "attn_sink": "normal"}),
-        case({**shape, "topk": 704}),
-        case({**shape, "topk": 704}, unaligned=[keys]),
         case({**shape, "topk": 64}),
-        case({**shape, "topk": 200, "num_queries": 5, "topk_length": True, "num_heads": 8}),
+        # What has been summed up shrinks where a later block has the first keys.
+        case({**shape, "topk": 128, "selection": "first_invalid"}),
+        case({**shape, "topk": 192, "selection": "first_invalid"}),
         case({**shape, "topk": 200}, unaligned=["q"]),
-        case({**shape, "topk": 200, "pad": 1}),
+        case({**shape, "topk": 130, "pad": 1}),
+        case({**shape, "topk": 200, "num_queries": 3, "topk_length": True, "num_heads": 8}),
+        case({**shape, "topk": 70, "num_heads": 70, "attn_sink": "normal"}),
+        case({**shape, "topk": 448}, unaligned=[keys]),
+        case({**shape, "topk": 640}),
+        case({**shape, "topk": 704}),
     ]
     if keys == "kv":
         paged = {**shape, "cache_format": "bf16"}
         return [
             *cases,
-            case({**paged, "topk": 704}),
-            case({**paged, "topk": 704}, unaligned=["cache"]),
+            case({**paged, "topk": 448}),
+            case({**paged, "topk": 448}, unaligned=["cache"]),
         ]
     return [*cases, case({**shape, "topk": 320, "scale_format": "float32"})]
 
@@ -172,17 +186,29 @@ def sparse_mla_decode(kernel: str, **shape) -> list[Case]:
     unaligned = ["cache"] if kernel.endswith("unaligned") else []
     shape = dict(batch=1, num_kv=1300, num_heads=heads, selection="hostile", **shape)
     case = functools.partial(of_op, kernel)
-    many = {**shape, "topk": 1200, "batch_invariant": True}
+    many = {**shape, "topk": 800, "batch_invariant": True}
     return [
-        case(many, unaligned=unaligned),
-        case({**many, "topk": 511, "attn_sink": "normal"}, unaligned=unaligned),
-        case({**shape, "topk": 600}, unaligned=unaligned),
-        case({**shape, "topk": 200, "batch": 4, "topk_length": True}, unaligned=unaligned),
         case({**shape, "topk": 200}, unaligned=[*unaligned, "q"]),
+        case({**shape, "topk": 128, "selection": "first_invalid"}, unaligned=unaligned),
+        case({**many, "topk": 192, "selection": "first_invalid"}, unaligned=unaligned),
+        case({**many, "topk": 511, "attn_sink": "normal"}, unaligned=unaligned),
+        case({**shape, "topk": 200, "batch": 2, "topk_length": True}, unaligned=unaligned),
+        case({**shape, "topk": 600}, unaligned=unaligned),
+        case(many, unaligned=unaligned),
+        # 20 blocks for one CTA of 8.
+        case(
+            {**many, "topk": 64 * 160},
+            given={"topk_length": torch.tensor([[64 * 20]], dtype=torch.int32)},
+            unaligned=unaligned,
+        ),
     ]
 
 
-def _fp8(d_qk: int, cache_format: str) -> dict:
+def small(kernel: str, *shapes: dict, grid: int = 0) -> list[Case]:
+    return [of_op(kernel, shape, grid=grid) for shape in shapes]
+
+
+def _format(d_qk: int, cache_format: str) -> dict:
     return dict(d_qk=d_qk, cache_format=cache_format)
 
 
@@ -190,32 +216,46 @@ CASES: dict[str, Callable[[str], list[Case]]] = {
     "mqa_logits_fp8_h64_d128": lambda k: mqa_logits(k, num_heads=64),
     "mqa_logits_fp8_h8_d64": lambda k: mqa_logits(k, num_heads=8, head_dim=64),
     "mqa_logits_bf16_h64_d128": lambda k: mqa_logits(k, num_heads=64, dtype="bfloat16"),
-    "mqa_logits_bf16_h32_d64": lambda k: mqa_logits(
-        k, num_heads=32, head_dim=64, dtype="bfloat16"
-    ),
+    "mqa_logits_bf16_h32_d64": lambda k: mqa_logits(k, num_heads=32, head_dim=64, dtype="bfloat16"),
     "paged_mqa_logits_h64_d128_q1": lambda k: paged_mqa_logits(k, 1, num_heads=64),
     "paged_mqa_logits_h64_d128_q2": lambda k: paged_mqa_logits(k, 2, num_heads=64),
     "paged_mqa_logits_h64_d128_q4": lambda k: paged_mqa_logits(k, 5, num_heads=64),
     "paged_mqa_logits_h8_d64_q4": lambda k: paged_mqa_logits(k, 3, num_heads=8, head_dim=64),
+    "indices_to_slots": lambda k: small(
+        k, dict(batch=2, rows_per_request=4, topk=800, seq_len=5000), grid=2
+    ),
+    "indexer_k_cache_store_bf16_128": lambda k: small(
+        k,
+        dict(num_tokens=70, num_pages=3, page_size=64, skipped=0.3),
+        dict(num_tokens=70, num_pages=3, page_size=64, rope_dim=32),
+        dict(num_tokens=70, num_pages=3, page_size=64, rope_dim=32, rope_layout="interleaved"),
+    ),
+    "indexer_k_cache_gather_128": lambda k: small(k, dict(lengths=[150, 3, 70], broken=0.3)),
+    "indexer_q_rope_quant_bf16_128": lambda k: small(
+        k,
+        dict(num_tokens=5, num_heads=64, rope_layout="neox"),
+        dict(num_tokens=5, num_heads=64, rope_layout="neox", rope_dim=32),
+        dict(num_tokens=5, num_heads=64, rope_layout="interleaved", rope_dim=32),
+    ),
+    "mla_cache_store_v32_bf16": lambda k: small(
+        k, dict(num_tokens=70, num_pages=3, page_size=64, cache_format="v32")
+    ),
+    "merge_attention_states_bf16_bf16": lambda k: small(
+        k, dict(num_parts=5, num_rows=3, num_heads=16, empty=0.2)
+    ),
     "topk_indices_cta": topk,
     "topk_indices_cluster": topk,
     "sparse_mla_prefill_bf16_576": lambda k: sparse_mla_prefill(k),
-    "sparse_mla_prefill_bf16_512": lambda k: sparse_mla_prefill(k, d_qk=512),
-    "sparse_mla_prefill_v32": lambda k: sparse_mla_prefill(k, **_fp8(576, "v32")),
-    "sparse_mla_prefill_v4": lambda k: sparse_mla_prefill(k, **_fp8(512, "v4")),
-    **{
-        f"sparse_mla_decode_{name}{heads}{unaligned}": functools.partial(
-            sparse_mla_decode, **_fp8(*format)
-        )
-        for name, format in {
-            "v32": (576, "v32"),
-            "v4": (512, "v4"),
-            "bf16_576": (576, "bf16"),
-            "bf16_512": (512, "bf16"),
-        }.items()
-        for heads in ("_h64", "_h32", "_h16")
-        for unaligned in ("", "_unaligned")
-    },
+    "sparse_mla_prefill_v32": lambda k: sparse_mla_prefill(k, **_format(576, "v32")),
+    "sparse_mla_prefill_v4": lambda k: sparse_mla_prefill(k, **_format(512, "v4")),
+    "sparse_mla_decode_v32_h64": lambda k: sparse_mla_decode(k, **_format(576, "v32")),
+    "sparse_mla_decode_v32_h16": lambda k: sparse_mla_decode(k, **_format(576, "v32")),
+    "sparse_mla_decode_v4_h32_unaligned": lambda k: sparse_mla_decode(k, **_format(512, "v4")),
+    "sparse_mla_decode_bf16_576_h64": lambda k: sparse_mla_decode(k, **_format(576, "bf16")),
+    "sparse_mla_decode_bf16_512_h16": lambda k: sparse_mla_decode(k, **_format(512, "bf16")),
+    "sparse_mla_decode_bf16_576_h32_unaligned": lambda k: sparse_mla_decode(
+        k, **_format(576, "bf16")
+    ),
 }
 
 # Where a wrapper of an instruction is called is what tells one use from another.
@@ -226,13 +266,18 @@ _WRAPPERS = re.compile(
 
 @functools.cache
 def _lines(path: str) -> list[str]:
-    return Path(path).read_text().splitlines()
+    return [line.strip() for line in Path(path).read_text().splitlines()]
 
 
 def place(source: tuple[tuple[str, int], ...]) -> str:
-    """The line of the kernel's source that a mutation is about."""
+    """The line of the kernel's source that a mutation is about; if there are more like it in the
+    file, with the next, or the one before."""
     frames = [(os.path.normpath(file), line) for file, line in source]
     frames = [frame for frame in frames if "/csrc/cuda/" in frame[0]]
     uses = [frame for frame in frames if not _WRAPPERS.search(frame[0])]
-    file, line = (uses or frames)[0]
-    return _lines(file)[line - 1].strip()
+    file, number = (uses or frames[-1:])[0]
+    lines = _lines(file)
+    before, line, after = lines[number - 2 : number + 1]
+    if lines.count(line) == 1:
+        return line
+    return f"{before} {line}" if after[:1] in ("", "}", "#") else f"{line} {after}"
