@@ -23,10 +23,13 @@ from dsa_kernels.testing.differential import copy_written, named, watched_run
 Case = Callable[..., dict[str, torch.Tensor]]
 
 
+def op_of(kernel: str) -> str:
+    return next(op for op in sorted(OPS, key=len, reverse=True) if kernel.startswith(op))
+
+
 def ptx_of(kernel: str) -> str:
     """The kernel's module without the module's other kernels, as nvcc writes it."""
-    code = re.match("|".join(sorted(OPS, key=len, reverse=True)), kernel)[0]
-    (path,) = _cuda.code_directory().glob(f"{code}.*.ptx")
+    (path,) = _cuda.code_directory().glob(f"{op_of(kernel)}.*.ptx")
     head, *kernels = re.split(r"^(?=\.visible \.entry )", path.read_text(), flags=re.MULTILINE)
     # Names of files and of inlined functions follow the last one.
     kernels[-1], files = re.split(r"^(?=\s*\.file\b)", kernels[-1], maxsplit=1, flags=re.MULTILINE)
@@ -51,7 +54,7 @@ def of_op(
     whose rings would not come round if there was one for each SM."""
     from ptx_emulator.driver import intercepted
 
-    name = re.match("|".join(sorted(OPS, key=len, reverse=True)), kernel)[0]
+    name = op_of(kernel)
     op = OPS[name]
     made = named(op, case(name).make(torch.Generator().manual_seed(0), **shape)) | (given or {})
     arguments = list((made | {n: shifted(made[n]) for n in unaligned}).values())
@@ -104,31 +107,31 @@ def run_of(cases: list[Case]) -> Callable:
 
 
 def mqa_logits(kernel: str, **shape) -> list[Case]:
-    case = functools.partial(of_op, kernel, grid=2)
+    run = functools.partial(of_op, kernel, grid=2)
     block = 256 // shape["num_heads"]
     shape = dict(num_rows=10 * block, seq_len=330, bounds="causal", **shape)
     return [
-        case(shape),
-        case({**shape, "num_rows": 37 * block, "seq_len": 100, "bounds": "full"}),
-        case(shape, unaligned=["q"]),
-        case(shape, unaligned=["k"]),
-        case(shape, unaligned=["k_scale"]),
+        run(shape),
+        run({**shape, "num_rows": 37 * block, "seq_len": 100, "bounds": "full"}),
+        run(shape, unaligned=["q"]),
+        run(shape, unaligned=["k"]),
+        run(shape, unaligned=["k_scale"]),
     ]
 
 
 def paged_mqa_logits(kernel: str, next_n: int, **shape) -> list[Case]:
-    case = functools.partial(of_op, kernel, grid=2)
+    run = functools.partial(of_op, kernel, grid=2)
     lengths = [300, 17, 64, 129, 500, 3, 65, 130, 200, 150] * (2 if next_n <= 4 else 1)
     shape = dict(seq_lens=lengths, next_n=next_n, **shape)
     return [
-        case(shape),
-        case({**shape, "seq_lens": [70] * 41, "next_n": min(next_n, 4)}),
-        case({**shape, "page_size": 32}),
-        case({**shape, "page_size": 32, "broken": 0.3}),
-        case({**shape, "page_size": 128, "broken": 0.3}),
-        case({**shape, "page_size": 7}),
-        case(shape, unaligned=["q"]),
-        case(shape, unaligned=["cache"]),
+        run(shape),
+        run({**shape, "seq_lens": [70] * 41, "next_n": min(next_n, 4)}),
+        run({**shape, "page_size": 32}),
+        run({**shape, "page_size": 32, "broken": 0.3}),
+        run({**shape, "page_size": 128, "broken": 0.3}),
+        run({**shape, "page_size": 7}),
+        run(shape, unaligned=["q"]),
+        run(shape, unaligned=["cache"]),
     ]
 
 
@@ -155,48 +158,48 @@ def topk(kernel: str) -> list[Case]:
 
 
 def sparse_mla_prefill(kernel: str, **shape) -> list[Case]:
-    case = functools.partial(of_op, kernel)
+    run = functools.partial(of_op, kernel)
     shape = dict(num_queries=1, num_kv=700, num_heads=64, selection="hostile", **shape)
     keys = "cache" if shape.get("cache_format") else "kv"
     cases = [
-        case({**shape, "topk": 64}),
+        run({**shape, "topk": 64}),
         # What has been summed up shrinks where a later block has the first keys.
-        case({**shape, "topk": 128, "selection": "first_invalid"}),
-        case({**shape, "topk": 192, "selection": "first_invalid"}),
-        case({**shape, "topk": 200}, unaligned=["q"]),
-        case({**shape, "topk": 130, "pad": 1}),
-        case({**shape, "topk": 200, "num_queries": 3, "topk_length": True, "num_heads": 8}),
-        case({**shape, "topk": 70, "num_heads": 70, "attn_sink": "normal"}),
-        case({**shape, "topk": 448}, unaligned=[keys]),
-        case({**shape, "topk": 640}),
-        case({**shape, "topk": 704}),
+        run({**shape, "topk": 128, "selection": "first_invalid"}),
+        run({**shape, "topk": 192, "selection": "first_invalid"}),
+        run({**shape, "topk": 200}, unaligned=["q"]),
+        run({**shape, "topk": 130, "pad": 1}),
+        run({**shape, "topk": 200, "num_queries": 3, "topk_length": True, "num_heads": 8}),
+        run({**shape, "topk": 70, "num_heads": 70, "attn_sink": "normal"}),
+        run({**shape, "topk": 448}, unaligned=[keys]),
+        run({**shape, "topk": 640}),
+        run({**shape, "topk": 704}),
     ]
     if keys == "kv":
         paged = {**shape, "cache_format": "bf16"}
         return [
             *cases,
-            case({**paged, "topk": 448}),
-            case({**paged, "topk": 448}, unaligned=["cache"]),
+            run({**paged, "topk": 448}),
+            run({**paged, "topk": 448}, unaligned=["cache"]),
         ]
-    return [*cases, case({**shape, "topk": 320, "scale_format": "float32"})]
+    return [*cases, run({**shape, "topk": 320, "scale_format": "float32"})]
 
 
 def sparse_mla_decode(kernel: str, **shape) -> list[Case]:
     heads = int(re.search(r"_h(\d+)", kernel)[1])
     unaligned = ["cache"] if kernel.endswith("unaligned") else []
     shape = dict(batch=1, num_kv=1300, num_heads=heads, selection="hostile", **shape)
-    case = functools.partial(of_op, kernel)
+    run = functools.partial(of_op, kernel)
     many = {**shape, "topk": 800, "batch_invariant": True}
     return [
-        case({**shape, "topk": 200}, unaligned=[*unaligned, "q"]),
-        case({**shape, "topk": 128, "selection": "first_invalid"}, unaligned=unaligned),
-        case({**many, "topk": 192, "selection": "first_invalid"}, unaligned=unaligned),
-        case({**many, "topk": 511, "attn_sink": "normal"}, unaligned=unaligned),
-        case({**shape, "topk": 200, "batch": 2, "topk_length": True}, unaligned=unaligned),
-        case({**shape, "topk": 600}, unaligned=unaligned),
-        case(many, unaligned=unaligned),
+        run({**shape, "topk": 200}, unaligned=[*unaligned, "q"]),
+        run({**shape, "topk": 128, "selection": "first_invalid"}, unaligned=unaligned),
+        run({**many, "topk": 192, "selection": "first_invalid"}, unaligned=unaligned),
+        run({**many, "topk": 511, "attn_sink": "normal"}, unaligned=unaligned),
+        run({**shape, "topk": 200, "batch": 2, "topk_length": True}, unaligned=unaligned),
+        run({**shape, "topk": 600}, unaligned=unaligned),
+        run(many, unaligned=unaligned),
         # 20 blocks for one CTA of 8.
-        case(
+        run(
             {**many, "topk": 64 * 160},
             given={"topk_length": torch.tensor([[64 * 20]], dtype=torch.int32)},
             unaligned=unaligned,
@@ -206,10 +209,6 @@ def sparse_mla_decode(kernel: str, **shape) -> list[Case]:
 
 def small(kernel: str, *shapes: dict, grid: int = 0) -> list[Case]:
     return [of_op(kernel, shape, grid=grid) for shape in shapes]
-
-
-def _format(d_qk: int, cache_format: str) -> dict:
-    return dict(d_qk=d_qk, cache_format=cache_format)
 
 
 CASES: dict[str, Callable[[str], list[Case]]] = {
@@ -222,7 +221,10 @@ CASES: dict[str, Callable[[str], list[Case]]] = {
     "paged_mqa_logits_h64_d128_q4": lambda k: paged_mqa_logits(k, 5, num_heads=64),
     "paged_mqa_logits_h8_d64_q4": lambda k: paged_mqa_logits(k, 3, num_heads=8, head_dim=64),
     "indices_to_slots": lambda k: small(
-        k, dict(batch=2, rows_per_request=4, topk=800, seq_len=5000), grid=2
+        k,
+        dict(batch=2, rows_per_request=4, topk=800, seq_len=5000),
+        dict(batch=2, rows_per_request=4, topk=1100, seq_len=5000),
+        grid=2,
     ),
     "indexer_k_cache_store_bf16_128": lambda k: small(
         k,
@@ -240,21 +242,26 @@ CASES: dict[str, Callable[[str], list[Case]]] = {
     "mla_cache_store_v32_bf16": lambda k: small(
         k, dict(num_tokens=70, num_pages=3, page_size=64, cache_format="v32")
     ),
+    "mla_cache_gather_v32_bf16": lambda k: small(
+        k, dict(lengths=[150, 3, 70], cache_format="v32", broken=0.3)
+    ),
     "merge_attention_states_bf16_bf16": lambda k: small(
         k, dict(num_parts=5, num_rows=3, num_heads=16, empty=0.2)
     ),
     "topk_indices_cta": topk,
     "topk_indices_cluster": topk,
     "sparse_mla_prefill_bf16_576": lambda k: sparse_mla_prefill(k),
-    "sparse_mla_prefill_v32": lambda k: sparse_mla_prefill(k, **_format(576, "v32")),
-    "sparse_mla_prefill_v4": lambda k: sparse_mla_prefill(k, **_format(512, "v4")),
-    "sparse_mla_decode_v32_h64": lambda k: sparse_mla_decode(k, **_format(576, "v32")),
-    "sparse_mla_decode_v32_h16": lambda k: sparse_mla_decode(k, **_format(576, "v32")),
-    "sparse_mla_decode_v4_h32_unaligned": lambda k: sparse_mla_decode(k, **_format(512, "v4")),
-    "sparse_mla_decode_bf16_576_h64": lambda k: sparse_mla_decode(k, **_format(576, "bf16")),
-    "sparse_mla_decode_bf16_512_h16": lambda k: sparse_mla_decode(k, **_format(512, "bf16")),
+    "sparse_mla_prefill_v32": lambda k: sparse_mla_prefill(k, d_qk=576, cache_format="v32"),
+    "sparse_mla_prefill_v4": lambda k: sparse_mla_prefill(k, d_qk=512, cache_format="v4"),
+    "sparse_mla_decode_v32_h64": lambda k: sparse_mla_decode(k, d_qk=576, cache_format="v32"),
+    "sparse_mla_decode_v32_h16": lambda k: sparse_mla_decode(k, d_qk=576, cache_format="v32"),
+    "sparse_mla_decode_v4_h32_unaligned": lambda k: sparse_mla_decode(
+        k, d_qk=512, cache_format="v4"
+    ),
+    "sparse_mla_decode_bf16_576_h64": lambda k: sparse_mla_decode(k, d_qk=576, cache_format="bf16"),
+    "sparse_mla_decode_bf16_512_h16": lambda k: sparse_mla_decode(k, d_qk=512, cache_format="bf16"),
     "sparse_mla_decode_bf16_576_h32_unaligned": lambda k: sparse_mla_decode(
-        k, **_format(576, "bf16")
+        k, d_qk=576, cache_format="bf16"
     ),
 }
 
@@ -278,6 +285,6 @@ def place(source: tuple[tuple[str, int], ...]) -> str:
     file, number = (uses or frames[-1:])[0]
     lines = _lines(file)
     before, line, after = lines[number - 2 : number + 1]
-    if lines.count(line) == 1:
-        return line
-    return f"{before} {line}" if after[:1] in ("", "}", "#") else f"{line} {after}"
+    if lines.count(line) > 1:
+        line = f"{before} {line}" if after[:1] in ("", "}", "#") else f"{line} {after}"
+    return f"{os.path.basename(file)}: {line}"
