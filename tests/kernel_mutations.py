@@ -273,7 +273,9 @@ _WRAPPERS = re.compile(
 
 @functools.cache
 def _lines(path: str) -> list[str]:
-    return [line.strip() for line in Path(path).read_text().splitlines()]
+    """Of a file of this repository, wherever it was when it was compiled."""
+    here = Path(__file__).parents[1] / path[path.rindex("csrc/cuda/") :]
+    return [line.strip() for line in here.read_text().splitlines()]
 
 
 def place(source: tuple[tuple[str, int], ...]) -> str:
