@@ -187,24 +187,24 @@ def sparse_mla_prefill(kernel: str, **shape) -> list[Case]:
 def sparse_mla_decode(kernel: str, **shape) -> list[Case]:
     heads = int(re.search(r"_h(\d+)", kernel)[1])
     unaligned = ["cache"] if kernel.endswith("unaligned") else []
+    run = functools.partial(of_op, kernel, unaligned=unaligned)
     shape = dict(batch=1, num_kv=1300, num_heads=heads, selection="hostile", **shape)
-    run = functools.partial(of_op, kernel)
-    many = {**shape, "topk": 800, "batch_invariant": True}
-    return [
+    fixed = {**shape, "batch_invariant": True}
+    cases = [
         run({**shape, "topk": 200}, unaligned=[*unaligned, "q"]),
-        run({**shape, "topk": 128, "selection": "first_invalid"}, unaligned=unaligned),
-        run({**many, "topk": 192, "selection": "first_invalid"}, unaligned=unaligned),
-        run({**many, "topk": 511, "attn_sink": "normal"}, unaligned=unaligned),
-        run({**shape, "topk": 200, "batch": 2, "topk_length": True}, unaligned=unaligned),
-        run({**shape, "topk": 600}, unaligned=unaligned),
-        run(many, unaligned=unaligned),
-        # 20 blocks for one CTA of 8.
-        run(
-            {**many, "topk": 64 * 160},
-            given={"topk_length": torch.tensor([[64 * 20]], dtype=torch.int32)},
-            unaligned=unaligned,
-        ),
+        run({**shape, "topk": 128, "selection": "first_invalid"}),
+        run({**fixed, "topk": 192, "selection": "first_invalid"}),
+        run({**fixed, "topk": 511, "attn_sink": "normal"}),
+        run({**shape, "topk": 200, "batch": 2, "topk_length": True}),
+        run({**fixed, "topk": 800}),
     ]
+    # 20 blocks for one CTA of 8; or, where such a cluster would have no pairs, for one row of many.
+    paired = heads > 64
+    lengths = torch.zeros(60 if paired else 1, 1, dtype=torch.int32)
+    lengths[0] = 64 * 20
+    long = {**shape, "batch": len(lengths)} if paired else fixed
+    long["topk"] = 64 * (20 if paired else 160)
+    return [*cases, run(long, given={"topk_length": lengths})]
 
 
 def small(kernel: str, *shapes: dict, grid: int = 0) -> list[Case]:
@@ -254,6 +254,7 @@ CASES: dict[str, Callable[[str], list[Case]]] = {
     "sparse_mla_prefill_v32": lambda k: sparse_mla_prefill(k, d_qk=576, cache_format="v32"),
     "sparse_mla_prefill_v4": lambda k: sparse_mla_prefill(k, d_qk=512, cache_format="v4"),
     "sparse_mla_decode_v32_h64": lambda k: sparse_mla_decode(k, d_qk=576, cache_format="v32"),
+    "sparse_mla_decode_v32_h128": lambda k: sparse_mla_decode(k, d_qk=576, cache_format="v32"),
     "sparse_mla_decode_v32_h16": lambda k: sparse_mla_decode(k, d_qk=576, cache_format="v32"),
     "sparse_mla_decode_v4_h32_unaligned": lambda k: sparse_mla_decode(
         k, d_qk=512, cache_format="v4"
