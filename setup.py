@@ -1,16 +1,21 @@
-"""Builds the CPU extension: `dsa_kernels/_C.abi3.so`, on the libtorch stable ABI.
+"""Builds the extension, `dsa_kernels/_C.abi3.so`, on the libtorch stable ABI, and for an install or
+a wheel the CUDA kernels, `dsa_kernels/cuda/*.fatbin`.
 
-DSA_CPU=0 leaves it out (the package then runs its reference). A failed build stops the install,
-except with DSA_CPU=auto, which prints why and goes on without it.
+DSA_CPU=0 leaves the extension out (the package then runs its reference). A failed build stops the
+install, except with DSA_CPU=auto, which prints why and goes on without it. CUDA kernels need nvcc
+and are left out where there is none; DSA_CUDA=1 makes that an error, DSA_CUDA=0 leaves them out.
 """
 
 from __future__ import annotations
 
 import os
 import platform
+import sys
 from pathlib import Path
 
 from setuptools import setup
+from setuptools.command.build_py import build_py
+from setuptools.errors import CompileError
 
 ROOT = Path(__file__).parent
 COMMON_FLAGS = [
@@ -40,11 +45,31 @@ def relative(paths) -> list[str]:
     return sorted(str(p.relative_to(ROOT)) for p in paths)
 
 
+class BuildWithCudaKernels(build_py):
+    def run(self):
+        super().run()
+        if self.editable_mode:
+            return
+        folder = Path(self.build_lib) / "dsa_kernels" / "cuda"
+        self.mkpath(str(folder))
+        sys.path.insert(0, str(ROOT / "csrc" / "cuda"))
+        import build  # csrc/cuda/build.py
+
+        for stem in build.main([]):
+            self.copy_file(str(build.OUT / f"{stem}.fatbin"), str(folder))
+
+
 def extension():
     from torch.utils.cpp_extension import BuildExtension, CppExtension
 
     class BuildWithIsaLevels(BuildExtension):
         def build_extension(self, ext):
+            try:
+                self.compile_and_link(ext)
+            except RuntimeError as error:  # torch's; an extension may be optional for this one
+                raise CompileError(str(error)) from error
+
+        def compile_and_link(self, ext):
             flags = (
                 ext.extra_compile_args["cxx"] if isinstance(ext.extra_compile_args, dict) else []
             )
@@ -72,9 +97,10 @@ def extension():
                 depends=relative(csrc.glob("**/*.h")),
                 extra_compile_args={"cxx": COMMON_FLAGS},
                 py_limited_api=True,
+                optional=os.environ.get("DSA_CPU") == "auto",
             )
         ],
-        "cmdclass": {"build_ext": BuildWithIsaLevels},
+        "cmdclass": {"build_ext": BuildWithIsaLevels, "build_py": BuildWithCudaKernels},
         "options": {"bdist_wheel": {"py_limited_api": "cp310"}},
     }
 

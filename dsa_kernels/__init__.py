@@ -9,6 +9,7 @@ from __future__ import annotations
 from dsa_kernels._native import extension_path as _extension_path
 from dsa_kernels._op import Explanation, backends, explain, load_native as _load_native
 from dsa_kernels._version import __version__
+from dsa_kernels._warmup import warmup
 from dsa_kernels.ops.indexer_k_cache_gather import indexer_k_cache_gather
 from dsa_kernels.ops.indexer_k_cache_store import indexer_k_cache_store
 from dsa_kernels.ops.indexer_q_rope_quant import indexer_q_rope_quant
@@ -43,6 +44,7 @@ __all__ = [
     "sparse_mla_decode",
     "sparse_mla_prefill",
     "topk_indices",
+    "warmup",
 ]
 
 _load_native(_extension_path())

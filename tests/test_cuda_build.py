@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,18 @@ def test_all_kernels_compile_clean_and_are_as_expected():
     command = [sys.executable, str(ROOT / "csrc" / "cuda" / "sass_check.py")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@needs_nvcc
+def test_the_wheel_has_the_fatbins(tmp_path):
+    command = [sys.executable, "setup.py", "-q", "bdist_wheel", "--dist-dir", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        found = {n.partition("cuda/")[2] for n in archive.namelist() if "/cuda/" in n}
+    assert found == {f"{s.parent.name}.{s.stem}.fatbin" for s in build.sources()}
 
 
 def test_code_directory_of_the_environment(tmp_path, monkeypatch):

@@ -34,6 +34,7 @@ FAULTS = {
     403: "sparse_mla_decode",
     404: "sparse_mla_decode",
     405: "sparse_mla_decode",
+    406: "sparse_mla_decode",
     501: "indices_to_slots",
     502: "indices_to_slots",
     503: "merge_attention_states",

@@ -172,12 +172,17 @@ def test_second_scope(backend, fmt):
 
 @pytest.mark.skipif("emulated" not in BACKENDS, reason="no PTX")
 @pytest.mark.parametrize("fmt", FORMATS)
-@pytest.mark.parametrize("heads", [9, 30, 70])
-def test_every_schedule_gives_the_same_bytes(fmt, heads):
-    """Six blocks of two scopes, in a CTA each and in one CTA; races are looked for."""
-    case = Case(fmt, batch=1, next_n=1, heads=heads, topk=270)
+@pytest.mark.parametrize(
+    ("heads", "topk", "page_size", "gap"),
+    [(9, 270, 5, 40), (30, 270, 5, 40), (70, 270, 5, 40), (100, 550, 4, 32)],
+)
+def test_every_schedule_gives_the_same_bytes(fmt, heads, topk, page_size, gap):
+    """Blocks of two scopes, split over many CTAs and over few; races are looked for."""
+    case = Case(fmt, batch=1, next_n=1, heads=heads, topk=topk, page_size=page_size, gap=gap)
     case.indices[0, 0, 100:120] = -1
-    rest = Case(fmt, batch=1, next_n=1, heads=heads, page_size=3, topk=30, seed=1)
+    rest = Case(
+        fmt, batch=1, next_n=1, heads=heads, page_size=page_size - 2, topk=30, seed=1, gap=gap
+    )
     more = {"extra_cache": rest.cache, "extra_indices": rest.indices}
     for batch_invariant in (False, True):
         want = None
@@ -275,6 +280,23 @@ def test_batch_invariance_where_a_large_batch_splits_less(backend):
         got = case.run(backend, q=case.q[few], indices=case.indices[few], batch_invariant=True)
         for a, b in zip(got, whole, strict=True):
             assert_bitwise_equal(a, b[few])
+
+
+@pytest.mark.parametrize("backend", [b for b in BACKENDS if b != "reference"])
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_heads_do_not_depend_on_each_other(backend, fmt):
+    """On CUDA, two groups of 64 heads share the keys that they dequantise."""
+    case = Case(fmt, batch=1, next_n=1, heads=128, page_size=4, topk=1600, gap=32)
+    case.indices[0, 0, 10:50] = case.capacity
+    case.indices[0, 0, 70:1500:3] = -1
+    lengths = torch.full((1, 1), 1590, dtype=torch.int32)
+    more = {"topk_length": lengths, "batch_invariant": True}
+    whole = case.run(backend, **more)
+    check_decode(whole, case.q, lambda b, n: case.keys(case.indices[b, n], lengths[b, n]))
+    for heads in (slice(0, 64), slice(64, 128)):
+        part = case.run(backend, q=case.q[:, :, heads], **more)
+        for a, b in zip(part, whole, strict=True):
+            assert_bitwise_equal(a, b[:, :, heads])
 
 
 @pytest.mark.parametrize("heads", [16, 100])

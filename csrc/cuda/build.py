@@ -111,12 +111,14 @@ def compile_source(
     stamp.write_text("".join(f"{name} {value}\n" for name, value in known.items()))
 
 
-def build(source: Path, out: Path, nvcc: str, version: str, ptx_only: bool, fault: int) -> None:
+def build(source: Path, out: Path, nvcc: str, version: str, ptx_only: bool, fault: int) -> str:
     target = out / f"{source.parent.name}.{source.stem}"
     compile_source(source, target, source.stem, nvcc, version, ptx_only=ptx_only, fault=fault)
+    return target.name
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> list[str]:
+    """Stems of what was built, or was up to date."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--ptx-only", action="store_true", help="no fatbins: for the emulator")
     parser.add_argument("--out", type=Path, default=OUT)
@@ -131,7 +133,7 @@ def main(arguments: list[str] | None = None) -> None:
         if wanted == "1":
             raise SystemExit(message)
         print(message, file=sys.stderr)
-        return
+        return []
     version = run([nvcc, "--version"])
     options.out.mkdir(parents=True, exist_ok=True)
     chosen = sources(options.op)
@@ -140,10 +142,10 @@ def main(arguments: list[str] | None = None) -> None:
             pool.submit(build, s, options.out, nvcc, version, options.ptx_only, options.fault)
             for s in chosen
         ]
-        for job in jobs:
-            job.result()
+        stems = [job.result() for job in jobs]
     kinds = "PTX" if options.ptx_only else "PTX and fatbins"
-    print(f"{kinds} of {len(chosen)} files in {options.out}", file=sys.stderr)
+    print(f"{kinds} of {len(stems)} files in {options.out}", file=sys.stderr)
+    return stems
 
 
 if __name__ == "__main__":

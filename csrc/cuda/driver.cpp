@@ -20,6 +20,10 @@ const char* Driver::load(void* (*find)(const char* name)) {
   LOAD(cuCtxSetCurrent);
   LOAD(cuLibraryLoadFromFile);
   LOAD(cuLibraryGetKernel);
+  LOAD(cuLibraryGetKernelCount);
+  LOAD(cuLibraryEnumerateKernels);
+  LOAD(cuKernelGetFunction);
+  LOAD(cuFuncLoad);
   LOAD(cuKernelSetAttribute);
   LOAD(cuLaunchKernelEx);
   LOAD(cuTensorMapEncodeTiled);

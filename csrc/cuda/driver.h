@@ -14,6 +14,7 @@ using Context = void*;
 using Stream = void*;
 using Library = void*;
 using Kernel = void*;
+using Function = void*;
 
 constexpr Result kSuccess = 0;
 
@@ -59,6 +60,10 @@ struct Driver {
                                   void** jit_values, uint32_t num_jit, int32_t* options,
                                   void** values, uint32_t num);
   Result (*cuLibraryGetKernel)(Kernel*, Library, const char* name);
+  Result (*cuLibraryGetKernelCount)(uint32_t* count, Library);
+  Result (*cuLibraryEnumerateKernels)(Kernel*, uint32_t most, Library);
+  Result (*cuKernelGetFunction)(Function*, Kernel);
+  Result (*cuFuncLoad)(Function);
   Result (*cuKernelSetAttribute)(int32_t attribute, int32_t value, Kernel, int32_t device);
   Result (*cuLaunchKernelEx)(const LaunchConfig*, Kernel, void** params, void** extra);
   Result (*cuTensorMapEncodeTiled)(void* map, int32_t data_type, uint32_t rank, void* base,

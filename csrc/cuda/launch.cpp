@@ -3,9 +3,12 @@
 #include <dlfcn.h>
 
 #include <cstdlib>
+#include <filesystem>
 #include <map>
 #include <mutex>
+#include <set>
 #include <tuple>
+#include <vector>
 
 namespace dsa::cuda {
 namespace {
@@ -60,6 +63,28 @@ Kernel kernel_of(const Target& target, const char* code, const char* name, const
   return loaded.kernel;
 }
 
+// Code for sm_90a runs there alone, other code on what is newer, too.
+bool runs_on(const Target& target, const std::string& code) {
+  int32_t device, major, minor;
+  check(target, target.driver.cuDeviceGet(&device, target.ordinal), "cuDeviceGet");
+  const auto attribute = [&](int32_t& value, DeviceAttribute which) {
+    check(target, target.driver.cuDeviceGetAttribute(&value, which, device),
+          "cuDeviceGetAttribute");
+  };
+  attribute(major, kComputeCapabilityMajor);
+  attribute(minor, kComputeCapabilityMinor);
+  return code.ends_with(".sm90") ? major == 9 && minor == 0 : major >= 8;
+}
+
+// Stems of the files in the code directory.
+std::set<std::string> all_code() {
+  std::set<std::string> stems;
+  for (const auto& file : std::filesystem::directory_iterator(code_directory()))
+    if (file.path().extension() == ".fatbin" || file.path().extension() == ".ptx")
+      stems.insert(file.path().stem().string());
+  return stems;
+}
+
 }  // namespace
 
 void check(const Target& target, Result result, const std::string& what) {
@@ -110,6 +135,24 @@ void launch_kernel(const Target& target, const char* code, const char* name, con
                             &cluster,
                             shape.cluster > 1 ? 1u : 0u};
   check(target, target.driver.cuLaunchKernelEx(&config, kernel, args, nullptr), name);
+}
+
+void warm_up(const Target& target) {
+  const Driver& driver = target.driver;
+  for (const std::string& code : all_code()) {
+    if (!runs_on(target, code)) continue;
+    const std::lock_guard lock(mutex);
+    Library library = library_of(target, code);
+    uint32_t count;
+    check(target, driver.cuLibraryGetKernelCount(&count, library), code);
+    std::vector<Kernel> found(count);
+    check(target, driver.cuLibraryEnumerateKernels(found.data(), count, library), code);
+    for (Kernel kernel : found) {
+      Function function;
+      check(target, driver.cuKernelGetFunction(&function, kernel), code);
+      check(target, driver.cuFuncLoad(function), code);
+    }
+  }
 }
 
 std::string code_directory() {

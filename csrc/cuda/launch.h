@@ -48,6 +48,10 @@ void launch(const Target& target, const char* code, const char* kernel, const Sh
   launch_kernel(target, code, kernel, shape, pointers);
 }
 
+// Loads every kernel that runs on the target's device, so that launches load nothing: a stream's
+// capture allows none of that, and a first call takes its time.
+void warm_up(const Target& target);
+
 // Where the fatbins and, beside each, its PTX are: DSA_CUDA_CODE, or `cuda/` beside the extension.
 std::string code_directory();
 

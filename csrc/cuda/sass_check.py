@@ -27,7 +27,7 @@ TELLING = re.compile(
 )
 LOOPS = {
     "products": re.compile(r"HGMMA|QGMMA|HMMA"),
-    "copies": re.compile(r"UTMALDG|UBLKCP|LDGSTS"),
+    "copies": re.compile(r"UTMALDG|UBLKCP|LDGSTS|STAS"),
     "accesses": re.compile(r"LDG|STG"),
 }
 INSTRUCTION = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)\s*([^;]*);")

@@ -89,10 +89,35 @@ Result get_kernel(void** out, void* handle, const char* name) {
   });
 }
 
+Result count_kernels(uint32_t* count, void* handle) {
+  return guarded([&] {
+    checked(count, "count") = static_cast<uint32_t>(library_at(handle).functions.size());
+  });
+}
+
+// The first `most` of them.
+Result list_kernels(void** out, uint32_t most, void* handle) {
+  return guarded([&] {
+    for (Function& f : library_at(handle).functions) {
+      if (most-- == 0) return;
+      checked(out, "kernels") = &f;
+      ++out;
+    }
+  });
+}
+
 Result get_function(void** out, void* kernel) {
   return guarded([&] {
     need_context();
     checked(out, "pFunc") = &function_at(kernel);
+  });
+}
+
+// Functions are loaded with their library.
+Result load_function(void* function) {
+  return guarded([&] {
+    need_context();
+    function_at(function);
   });
 }
 
@@ -175,6 +200,8 @@ Entries library_functions() {
       entry("cuLibraryLoadFromFile", load_library_file),
       entry("cuLibraryUnload", unload),
       entry("cuLibraryGetKernel", get_kernel),
+      entry("cuLibraryGetKernelCount", count_kernels),
+      entry("cuLibraryEnumerateKernels", list_kernels),
       entry("cuLibraryGetGlobal", get_global),
       entry("cuKernelGetFunction", get_function),
       entry("cuKernelGetAttribute", get_kernel_attribute),
@@ -183,6 +210,7 @@ Entries library_functions() {
       entry("cuModuleUnload", unload),
       entry("cuModuleGetFunction", get_kernel),
       entry("cuModuleGetGlobal_v2", get_global),
+      entry("cuFuncLoad", load_function),
       entry("cuFuncSetAttribute", set_function_attribute),
       entry("cuFuncGetAttribute", get_function_attribute),
   };

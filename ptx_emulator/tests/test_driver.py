@@ -150,6 +150,8 @@ def test_declarations_are_those_of_the_header():
         "sm_100: CUDA_ERROR_NO_BINARY_FOR_GPU: PTX for sm_100a; the device is sm_90a",
         "no file: CUDA_ERROR_FILE_NOT_FOUND: cannot read .*absent.ptx",
         "a fatbin with PTX beside it: CUDA_SUCCESS: ",
+        "1 kernel, 1",
+        "load it: CUDA_SUCCESS: ",
         "no kernel: CUDA_ERROR_NOT_FOUND: there is no kernel other",
         "no library: CUDA_ERROR_INVALID_HANDLE: .*",
         "unload: CUDA_SUCCESS: ",

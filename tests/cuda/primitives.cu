@@ -224,7 +224,7 @@ extern "C" __global__ void cluster_exchange(const uint32_t* in, uint32_t* out) {
       "r"(value), "r"(remote_address(&barrier, other))
       : "memory");
   remote_store(remote_address(&stored[63 - threadIdx.x], other), value + 2);
-  mbarrier_wait_cluster(barrier, 0);
+  mbarrier_wait(barrier, 0);
   out[rank * 192 + threadIdx.x] = sent[threadIdx.x];
   out[rank * 192 + 64 + threadIdx.x] = remote_load(remote_address(&own[threadIdx.x], other));
   cluster_sync();

@@ -58,4 +58,13 @@ __device__ __forceinline__ void remote_store(uint32_t remote, uint32_t value) {
   asm volatile("st.shared::cluster.u32 [%0], %1;" ::"r"(remote), "r"(value) : "memory");
 }
 
+// 16 bytes, which `barrier`, of the same CTA as `remote`, counts when they are there.
+__device__ __forceinline__ void remote_store_async(uint32_t remote, uint4 value, uint32_t barrier) {
+  asm volatile(
+      "st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.u32 [%0], {%1, %2, %3, %4}, "
+      "[%5];" ::"r"(remote),
+      "r"(value.x), "r"(value.y), "r"(value.z), "r"(value.w), "r"(barrier)
+      : "memory");
+}
+
 }  // namespace dsa

@@ -21,14 +21,10 @@ __device__ __forceinline__ void mbarrier_arrive(uint64_t& barrier) {
                : "memory");
 }
 
-// Arrives at the same barrier of CTA `cta` of the cluster.
-__device__ __forceinline__ void mbarrier_arrive_remote(uint64_t& barrier, uint32_t cta) {
-  asm volatile(
-      "{ .reg .b32 remote; mapa.shared::cluster.u32 remote, %0, %1;"
-      "  mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote]; }" ::"r"(
-          shared_address(&barrier)),
-      "r"(cta)
-      : "memory");
+// At another CTA's barrier, by its address in shared::cluster. The default scope, for this is about
+// shared memory alone: .release.cluster also waits for writes to global memory (MEMBAR.ALL.GPU).
+__device__ __forceinline__ void mbarrier_arrive_remote(uint32_t remote) {
+  asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(remote) : "memory");
 }
 
 __device__ __forceinline__ void mbarrier_arrive_expect_tx(uint64_t& barrier, uint32_t bytes) {
@@ -42,16 +38,6 @@ __device__ __forceinline__ void mbarrier_wait(uint64_t& barrier, uint32_t parity
   asm volatile(
       "{ .reg .pred done;\n"
       "WAIT: mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
-      "@!done bra WAIT; }" ::"r"(shared_address(&barrier)),
-      "r"(parity)
-      : "memory");
-}
-
-// As mbarrier_wait, where what is awaited comes from other CTAs of the cluster.
-__device__ __forceinline__ void mbarrier_wait_cluster(uint64_t& barrier, uint32_t parity) {
-  asm volatile(
-      "{ .reg .pred done;\n"
-      "WAIT: mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
       "@!done bra WAIT; }" ::"r"(shared_address(&barrier)),
       "r"(parity)
       : "memory");

@@ -17,8 +17,9 @@ constexpr float kSlack = 8.0f;
 // Warpgroup `group` scores the blocks j with j % 2 = group, weighs them and hands the weights to
 // the other one through shared memory. Both multiply all weights by their half of the values. A
 // thread has rows `row` and `row` + 8 of scores [64 heads x 64 keys] and of the output.
-// `fence_keys`: keys were written by cp.async, which does as a thread does and cannot fence itself.
-template <int d_qk, bool fence_keys>
+// `fence_keys`: keys were written by cp.async or st.async, and those who wrote them have fenced
+// nothing. `paired`: another CTA writes to the same buffers.
+template <int d_qk, bool fence_keys, bool paired>
 struct Attention {
   Shared<d_qk>& s;
   const int group, row;
@@ -170,13 +171,13 @@ struct Attention {
     if constexpr (has_other) {
       wgmma_wait<0>();
       pin(output);
-      release(s, group, group ^ 1);
+      release<paired>(s, group, group ^ 1);
     }
     shrink_output(shrink);
     add_own(weights);
     wgmma_wait<0>();
     pin(output);
-    release(s, group, group);
+    release<paired>(s, group, group);
   }
 
   __device__ __forceinline__ void run(int blocks) {

@@ -192,12 +192,12 @@ struct NarrowAttention {
     publish_weights(score);
     if constexpr (has_other) {
       finish_add();
-      release(s, group, group ^ 1);
+      release<false>(s, group, group ^ 1);
     }
     shrink_output(shrink);
     add(group);
     finish_add();
-    release(s, group, group);
+    release<false>(s, group, group);
   }
 
   __device__ __forceinline__ void run(int blocks) {

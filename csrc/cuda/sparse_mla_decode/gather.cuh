@@ -7,34 +7,40 @@
 
 namespace dsa::decode {
 
-// A thread's part of fp8 blocks: of rows `row` and `row` + 32, every fourth chunk of 16 bytes. So 8
+// A thread's part of fp8 blocks: of one row in each half, every fourth chunk of 16 bytes. So 8
 // lanes store to 8 rows of a tile, which lie in different banks, and 4 lanes read 64 bytes of a
-// record.
-template <class Format, bool aligned>
+// record. The CTAs of a pair gather a half each and store it to both.
+template <class Format, bool aligned, bool paired = false>
 struct Fp8Gather {
   static constexpr int kCodeTiles = Format::kNopeDim / kTileDims;
   static constexpr int kRightTiles = kCodeTiles - kHalfTiles;
   static constexpr int kLeftArrivals = kWarpgroup, kRightArrivals = kWarpgroup;
-  static constexpr bool kAsyncCopies = false;
+  static constexpr int kCtas = paired ? 2 : 1;  // that gather a block
+  static constexpr int kRows = 2 / kCtas;       // of a thread's two that it gathers
+  static constexpr bool kReadersFence = paired;
 
   const SparseMlaDecodeArgs& args;
   const Selection& selection;
-  int row, quarter;
+  int first_row, quarter;
+  uint32_t to_peer;  // from an address of shared memory to the other CTA's
   int32_t slots[2];
-  Record<Format> records[2];
+  Record<Format> records[kRows];
   bool valid[2];
-  Scales<Format> scales[2];
+  Scales<Format> scales[kRows];
 
   __device__ __forceinline__ Fp8Gather(const SparseMlaDecodeArgs& args, const Selection& selection)
       : args(args), selection(selection) {
-    row = warp_index() % 4 * 8 + lane_index() % 8;
+    first_row = warp_index() % 4 * 8 + lane_index() % 8;
+    if constexpr (paired) first_row += member_of_pair() * 32;
     quarter = lane_index() / 8;
     fetch_slots(0);
   }
 
+  __device__ __forceinline__ int row(int r) const { return first_row ^ 32 * r; }
+
   __device__ __forceinline__ void fetch_slots(int j) {
 #pragma unroll
-    for (int r = 0; r < 2; ++r) slots[r] = selection.slot(j, row + 32 * r);
+    for (int r = 0; r < 2; ++r) slots[r] = selection.slot(j, row(r));
   }
 
   // From the slots of block j to its records.
@@ -43,14 +49,14 @@ struct Fp8Gather {
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       valid[r] = static_cast<uint32_t>(slots[r]) < cache.capacity;
-      records[r] = find_record<Format>(cache, slots[r], valid[r]);
+      if (r < kRows) records[r] = find_record<Format>(cache, slots[r], valid[r]);
     }
   }
 
   template <int tiles>
-  __device__ __forceinline__ void load_codes(uint4 (&codes)[2][tiles], int first_tile) const {
+  __device__ __forceinline__ void load_codes(uint4 (&codes)[kRows][tiles], int first_tile) const {
 #pragma unroll
-    for (int r = 0; r < 2; ++r)
+    for (int r = 0; r < kRows; ++r)
 #pragma unroll
       for (int t = 0; t < tiles; ++t)
         codes[r][t] = load_16<aligned>(records[r].data + 64 * (first_tile + t) + 16 * quarter);
@@ -58,67 +64,76 @@ struct Fp8Gather {
 
   __device__ __forceinline__ void load_scales() {
 #pragma unroll
-    for (int r = 0; r < 2; ++r)
+    for (int r = 0; r < kRows; ++r)
       scales[r].template load<aligned>(records[r].data, records[r].scales);
   }
 
-  __device__ __forceinline__ void load_rope(uint4 (&rope)[2][2]) const {
+  __device__ __forceinline__ void load_rope(uint4 (&rope)[kRows][2]) const {
 #pragma unroll
-    for (int r = 0; r < 2; ++r)
+    for (int r = 0; r < kRows; ++r)
 #pragma unroll
       for (int c = 0; c < 2; ++c)
         rope[r][c] =
             load_16<aligned>(records[r].data + Format::kRopeOffset + 64 * c + 16 * quarter);
   }
 
+  // Also to the other CTA of a pair, whose `full` counts the bytes.
+  __device__ __forceinline__ void store(bf16* to, uint4 value, uint64_t& full) const {
+    *reinterpret_cast<uint4*>(to) = value;
+    if constexpr (paired)
+      remote_store_async(shared_address(to) + to_peer, value, shared_address(&full) + to_peer);
+  }
+
   template <int tiles>
-  __device__ __forceinline__ void store_codes(Key& key, const uint4 (&codes)[2][tiles],
-                                              const Scales<Format> (&scales)[2],
+  __device__ __forceinline__ void store_codes(Key& key, uint64_t& full,
+                                              const uint4 (&codes)[kRows][tiles],
+                                              const Scales<Format> (&scales)[kRows],
                                               int first_tile) const {
-    if (__all_sync(~0u, scales[0].are_bf16() && scales[1].are_bf16()))
-      store_values<true>(key, codes, scales, first_tile);
+    if (__all_sync(~0u, scales[0].are_bf16() && scales[kRows - 1].are_bf16()))
+      store_values<true>(key, full, codes, scales, first_tile);
     else
-      store_values<false>(key, codes, scales, first_tile);
+      store_values<false>(key, full, codes, scales, first_tile);
   }
 
   template <bool bf16_scales, int tiles>
-  __device__ __forceinline__ void store_values(Key& key, const uint4 (&codes)[2][tiles],
-                                               const Scales<Format> (&scales)[2],
+  __device__ __forceinline__ void store_values(Key& key, uint64_t& full,
+                                               const uint4 (&codes)[kRows][tiles],
+                                               const Scales<Format> (&scales)[kRows],
                                                int first_tile) const {
 #pragma unroll
-    for (int r = 0; r < 2; ++r)
+    for (int r = 0; r < kRows; ++r)
 #pragma unroll
       for (int t = 0; t < tiles; ++t) {
         const float scale = scales[r].of_tile(first_tile + t);
         const uint4 c = codes[r][t];
         Tile& tile = key.values[first_tile + t];
-        *reinterpret_cast<uint4*>(chunk_of(tile, row + 32 * r, 2 * quarter)) =
-            dequantize<bf16_scales>(c.x, c.y, scale);
-        *reinterpret_cast<uint4*>(chunk_of(tile, row + 32 * r, 2 * quarter + 1)) =
-            dequantize<bf16_scales>(c.z, c.w, scale);
+        store(chunk_of(tile, row(r), 2 * quarter), dequantize<bf16_scales>(c.x, c.y, scale), full);
+        store(chunk_of(tile, row(r), 2 * quarter + 1), dequantize<bf16_scales>(c.z, c.w, scale),
+              full);
       }
   }
 
-  __device__ __forceinline__ void store_rope(Key& key, const uint4 (&rope)[2][2]) const {
-    Tile& tile = key.tile(kCodeTiles);
+  __device__ __forceinline__ void store_rope(Key& key, uint64_t& full,
+                                             const uint4 (&rope)[kRows][2]) const {
 #pragma unroll
-    for (int r = 0; r < 2; ++r)
+    for (int r = 0; r < kRows; ++r)
 #pragma unroll
       for (int c = 0; c < 2; ++c)
-        *reinterpret_cast<uint4*>(chunk_of(tile, row + 32 * r, quarter + 4 * c)) = rope[r][c];
+        store(chunk_of(key.tile(kCodeTiles), row(r), quarter + 4 * c), rope[r][c], full);
   }
 
   __device__ __forceinline__ void store_valid(uint8_t (&bytes)[8]) const {
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      const uint32_t lanes = __ballot_sync(~0u, valid[r]);
-      if (lane_index() == 0) bytes[4 * r + row / 8] = static_cast<uint8_t>(lanes);
+      const uint32_t lanes = __ballot_sync(~0u, valid[DSA_FAULT == 406 && paired ? r ^ 1 : r]);
+      if (lane_index() == 0) bytes[row(r) / 8] = static_cast<uint8_t>(lanes);
     }
   }
 
   template <int d_qk>
   __device__ __forceinline__ void run(Shared<d_qk>& s) {
-    uint4 left[2][kHalfTiles], right[2][kRightTiles], rope[2][2];
+    uint4 left[kRows][kHalfTiles], right[kRows][kRightTiles], rope[kRows][2];
+    if constexpr (paired) to_peer = remote_address(&s, peer_of_pair()) - shared_address(&s);
     begin(0, left);
     for (int j = 0; j < selection.count; ++j) {
       const int buffer = j % 2;
@@ -127,32 +142,39 @@ struct Fp8Gather {
       fetch_slots(j + 1);
       load_codes(right, kHalfTiles);
       mbarrier_wait(s.empty[buffer][kLeft], parity);
-      store_codes(key, left, scales, 0);
+      store_codes(key, s.full[buffer][kLeft], left, scales, 0);
       store_valid(s.valid[buffer]);
-      publish(s.full[buffer][kLeft]);
+      publish<kHalfTiles>(s.full[buffer][kLeft]);
 
       load_rope(rope);
-      const Scales<Format> right_scales[2] = {scales[0], scales[1]};
+      Scales<Format> right_scales[kRows];
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) right_scales[r] = scales[r];
       if constexpr (aligned) begin(j + 1, left);  // on its way while the other half is stored
       mbarrier_wait(s.empty[buffer][kRight], parity);
-      store_codes(key, right, right_scales, kHalfTiles);
-      store_rope(key, rope);
-      publish(s.full[buffer][kRight]);
+      store_codes(key, s.full[buffer][kRight], right, right_scales, kHalfTiles);
+      store_rope(key, s.full[buffer][kRight], rope);
+      publish<kRightTiles + 1>(s.full[buffer][kRight]);
       if constexpr (!aligned) begin(j + 1, left);
     }
   }
 
   // Block j, whose slots have been fetched, if there is one.
-  __device__ __forceinline__ void begin(int j, uint4 (&left)[2][kHalfTiles]) {
+  __device__ __forceinline__ void begin(int j, uint4 (&left)[kRows][kHalfTiles]) {
     if (j >= selection.count) return;
     find(j);
     load_scales();
     load_codes(left, 0);
   }
 
+  // This thread's part of `tiles`; the other CTA's, a half of each, is counted in bytes.
+  template <int tiles>
   static __device__ __forceinline__ void publish(uint64_t& barrier) {
-    fence_async_proxy();
-    mbarrier_arrive(barrier);
+    if constexpr (!kReadersFence) fence_async_proxy();
+    if (paired && threadIdx.x % kWarpgroup == 0)
+      mbarrier_arrive_expect_tx(barrier, tiles * sizeof(Tile) / 2);
+    else
+      mbarrier_arrive(barrier);
   }
 };
 
@@ -165,7 +187,8 @@ struct BFloat16Gather {
   // and for what it has waited for: that weights have been read, in whose place there will be
   // others.
   static constexpr int kLeftArrivals = kWarpgroup + 4, kRightArrivals = kWarpgroup + 4;
-  static constexpr bool kAsyncCopies = aligned;
+  static constexpr int kCtas = 1;
+  static constexpr bool kReadersFence = aligned;
 
   const SparseMlaDecodeArgs& args;
   const Selection& selection;

@@ -42,7 +42,7 @@ struct SparseMlaDecodeArgs {
   bool out_aligned;     // rows of out begin at multiples of 8 bytes
   int32_t num_heads, next_n;
   int32_t head_groups;       // of 64 heads
-  int32_t splits;            // of a query token's keys, a CTA of a cluster each
+  int32_t splits;            // of a query token's keys, a CTA or a pair of a cluster each
   int32_t blocks_per_split;  // 64 keys each; 0: the row's own, divided evenly
 };
 

@@ -10,7 +10,8 @@
 namespace dsa::cuda {
 namespace {
 
-constexpr int64_t kMaxSplits = 8;    // CTAs of a portable cluster
+constexpr int64_t kMaxCluster = 8;  // CTAs of a portable one
+constexpr int64_t kMaxSplits = kMaxCluster;
 constexpr int64_t kFixedBlocks = 8;  // of a split whose length must not depend on the batch
 
 int64_t blocks_of(const View<3>& indices) {
@@ -42,14 +43,18 @@ SparseMlaDecodeScope scope(const View<3>& cache, const View<3>& indices, const V
   return s;
 }
 
-// The kernel of the fewest heads that hold `num_heads`, or a group of them.
-std::string kernel_name(const SparseMlaDecodeParams& p) {
+bool has_aligned_pages(const SparseMlaDecodeParams& p) {
+  return aligned_pages(p.cache, 16) && (!p.extra_cache || aligned_pages(p.extra_cache, 16));
+}
+
+// The kernel of the fewest heads that hold `num_heads`, or a group of them; of 128 where two groups
+// share keys.
+std::string kernel_name(const SparseMlaDecodeParams& p, bool paired) {
   std::string name = std::string("sparse_mla_decode_") + name_of(p.format);
   if (p.format == CacheFormat::kBFloat16) name += "_" + std::to_string(p.q.size[3]);
   const int64_t heads = p.q.size[2];
-  name += heads <= 16 ? "_h16" : heads <= kDecodeNarrowHeads ? "_h32" : "_h64";
-  return variant(
-      name, aligned_pages(p.cache, 16) && (!p.extra_cache || aligned_pages(p.extra_cache, 16)));
+  name += heads <= 16 ? "_h16" : heads <= kDecodeNarrowHeads ? "_h32" : paired ? "_h128" : "_h64";
+  return variant(name, has_aligned_pages(p));
 }
 
 }  // namespace
@@ -93,12 +98,16 @@ void sparse_mla_decode(const SparseMlaDecodeParams& p, const Target& target) {
     throw std::runtime_error(
         "sparse_mla_decode: more query tokens or indices than the CUDA kernel counts in 32 bits.");
 
+  // Two groups of heads share keys that are dequantised. Clusters of 6 would leave SMs idle, of
+  // which a GPC has 16 or 18.
+  const bool paired = args.head_groups == 2 && kMaxCluster % (2 * splits) == 0 &&
+                      p.format != CacheFormat::kBFloat16 && has_aligned_pages(p);
   Shape shape;
   shape.grid[0] = static_cast<uint32_t>(rows * splits);
-  shape.cluster = static_cast<uint32_t>(splits);
+  shape.cluster = static_cast<uint32_t>(paired ? 2 * splits : splits);
   shape.block = kDecodeThreads;
   shape.shared_bytes = decode_shared_bytes(static_cast<int>(p.q.size[3]));
-  launch(target, "sparse_mla_decode.sm90", kernel_name(p).c_str(), shape, args);
+  launch(target, "sparse_mla_decode.sm90", kernel_name(p, paired).c_str(), shape, args);
 }
 
 }  // namespace dsa::cuda

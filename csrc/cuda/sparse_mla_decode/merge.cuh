@@ -13,15 +13,22 @@ struct Merge {
   float weight, lse;
 };
 
-template <int d_qk>
+// The rank in the cluster of the CTA that has this CTA's heads of a split.
+template <bool paired>
+__device__ __forceinline__ uint32_t cta_of(int split) {
+  return paired ? 2 * split + member_of_pair() : split;
+}
+
+template <bool paired, int d_qk>
 __device__ __forceinline__ Merge weigh_splits(Shared<d_qk>& s, const SparseMlaDecodeArgs& a,
                                               int row, int head) {
   const int lane = lane_index();
   float maximum = -FLT_MAX, sum = 0;
   if (lane < a.splits - (DSA_FAULT == 403 && a.splits > 1)) {
-    maximum = __uint_as_float(remote_load(remote_address(&s.maxima[0][row], lane)));
-    sum = __uint_as_float(remote_load(remote_address(&s.sums[0][row], lane))) +
-          __uint_as_float(remote_load(remote_address(&s.sums[1][row], lane)));
+    const uint32_t cta = cta_of<paired>(lane);
+    maximum = __uint_as_float(remote_load(remote_address(&s.maxima[0][row], cta)));
+    sum = __uint_as_float(remote_load(remote_address(&s.sums[0][row], cta))) +
+          __uint_as_float(remote_load(remote_address(&s.sums[1][row], cta)));
   }
   float top = maximum;
 #pragma unroll
@@ -49,8 +56,8 @@ __device__ __forceinline__ void store_out(bf16* to, float4 value, bool aligned) 
   }
 }
 
-// Split `split` writes every splits-th row, a warp each. Split i is in CTA i of the cluster.
-template <int d_qk>
+// Split `split` writes every splits-th row, a warp each.
+template <bool paired, int d_qk>
 __device__ __forceinline__ void merge(Shared<d_qk>& s, const SparseMlaDecodeArgs& a, int64_t b,
                                       int64_t n, int first_head, int split) {
   const int heads = min(kHeads, a.num_heads - first_head), lane = lane_index();
@@ -59,12 +66,12 @@ __device__ __forceinline__ void merge(Shared<d_qk>& s, const SparseMlaDecodeArgs
   for (int row = split + a.splits * warp_index(); row < heads;
        row += a.splits * (kThreads / kWarp)) {
     const int head = first_head + row;
-    const Merge parts = weigh_splits(s, a, row, head);
+    const Merge parts = weigh_splits<paired>(s, a, row, head);
     if (lane == 0) lse[head * a.lse_stride[2]] = parts.lse;
     float4 sum[4] = {};
     for (int i = 0; i < a.splits; ++i) {
       const float weight = __shfl_sync(~0u, parts.weight, i);
-      const uint32_t from = remote_address(&s.staged[row][4 * lane], i);
+      const uint32_t from = remote_address(&s.staged[row][4 * lane], cta_of<paired>(i));
 #pragma unroll
       for (int c = 0; c < 4; ++c) {
         const float4 part = remote_load_4(from + c * 4 * kWarp * sizeof(float));

@@ -53,14 +53,30 @@ __device__ __forceinline__ uint32_t parity_of(int j) {
   return j / 2 % 2;
 }
 
+// CTAs 2 i and 2 i + 1 of a cluster are a pair where two groups of heads share keys.
+__device__ __forceinline__ uint32_t member_of_pair() {
+  return blockIdx.x % 2;
+}
+
+// The rank of the other one.
+__device__ __forceinline__ uint32_t peer_of_pair() {
+  return cluster_rank() ^ 1;
+}
+
 // A warp of warpgroup `group` has read the block in `buffer`, its left half for all: both groups
-// multiply by values, and keys have been read before there are weights.
-template <int d_qk>
+// multiply by values, and keys have been read before there are weights. Both CTAs of a pair store
+// to the buffer.
+template <bool paired, int d_qk>
 __device__ __forceinline__ void release(Shared<d_qk>& s, int group, int buffer) {
   __syncwarp();
   if (lane_index() != 0) return;
-  if (group == 0) mbarrier_arrive(s.empty[buffer][kLeft]);
-  mbarrier_arrive(s.empty[buffer][kRight]);
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    if (half == kLeft && group != 0) continue;
+    mbarrier_arrive(s.empty[buffer][half]);
+    if constexpr (paired)
+      mbarrier_arrive_remote(remote_address(&s.empty[buffer][half], peer_of_pair()));
+  }
 }
 
 __device__ __forceinline__ bf16* chunk_of(Tile& tile, int row, int chunk) {

@@ -2,7 +2,7 @@
 //
 // A cluster attends for one query token and 64 of its heads, or all of up to 32. The blocks of 64
 // keys of its selection are split over the CTAs; in the end their parts are merged through
-// distributed shared memory.
+// distributed shared memory. Of 128 heads, a split has a pair of CTAs, which share its keys.
 //
 //                      keys (a split)
 //                 block 0   block 1   ...          output, of a CTA
@@ -48,8 +48,9 @@ __device__ __forceinline__ void init_barriers(Shared<d_qk>& s) {
   for (int buffer = 0; buffer < 2; ++buffer) {
     mbarrier_init(s.full[buffer][kLeft], Gather::kLeftArrivals);
     mbarrier_init(s.full[buffer][kRight], Gather::kRightArrivals);
-    mbarrier_init(s.empty[buffer][kLeft], 4);   // warps of warpgroup 0
-    mbarrier_init(s.empty[buffer][kRight], 8);  // of both, for weights are in this half
+    // Warps of warpgroup 0; of both, for weights are in the right half.
+    mbarrier_init(s.empty[buffer][kLeft], Gather::kCtas * 4);
+    mbarrier_init(s.empty[buffer][kRight], Gather::kCtas * 8);
   }
   fence_mbarrier_init();
 }
@@ -58,8 +59,10 @@ template <int d_qk, int heads, class Gather>
 __device__ __forceinline__ void decode(const SparseMlaDecodeArgs& a) {
   extern __shared__ __align__(1024) uint8_t bytes[];
   Shared<d_qk>& s = *reinterpret_cast<Shared<d_qk>*>(bytes);
-  const int split = blockIdx.x % a.splits;
-  const int group_and_row = blockIdx.x / a.splits;
+  constexpr int ctas = Gather::kCtas;
+  constexpr bool paired = ctas == 2;
+  const int split = blockIdx.x / ctas % a.splits;
+  const int group_and_row = blockIdx.x / (ctas * a.splits) * ctas + blockIdx.x % ctas;
   const int first_head = group_and_row % a.head_groups * kHeads;
   const int row = group_and_row / a.head_groups;
   const int64_t b = row / a.next_n, n = row % a.next_n;
@@ -67,7 +70,10 @@ __device__ __forceinline__ void decode(const SparseMlaDecodeArgs& a) {
 
   if (threadIdx.x == 0) init_barriers<Gather>(s);
   load_q<heads>(s, a, b, n, first_head);
-  __syncthreads();
+  if constexpr (paired)
+    cluster_sync();  // its barriers are used by both
+  else
+    __syncthreads();
 
   const int warpgroup = warp_index() / 4;
   if (warpgroup == 2) {
@@ -76,15 +82,15 @@ __device__ __forceinline__ void decode(const SparseMlaDecodeArgs& a) {
     __syncthreads();
   } else {
     increase_registers<192>();
-    using Math = std::conditional_t<heads == kHeads, Attention<d_qk, Gather::kAsyncCopies>,
-                                    NarrowAttention<d_qk, heads, Gather::kAsyncCopies>>;
+    using Math = std::conditional_t<heads == kHeads, Attention<d_qk, Gather::kReadersFence, paired>,
+                                    NarrowAttention<d_qk, heads, Gather::kReadersFence>>;
     Math attention(s, warpgroup, a.scale_log2, a.negative_scale);
     attention.run(selection.count);
     __syncthreads();
     attention.stage();
   }
   cluster_sync();
-  merge(s, a, b, n, first_head, split);
+  merge<paired>(s, a, b, n, first_head, split);
   cluster_sync();  // nobody leaves while its shared memory is read
 }
 
@@ -108,3 +114,6 @@ __device__ __forceinline__ void decode(const SparseMlaDecodeArgs& a) {
 KERNELS(16)
 KERNELS(32)
 KERNELS(64)
+// A pair of CTAs of 64 heads.
+KERNEL(v32_h128, 576, 64, Fp8Gather<dsa::V32, true, true>)
+KERNEL(v4_h128, 512, 64, Fp8Gather<dsa::V4, true, true>)

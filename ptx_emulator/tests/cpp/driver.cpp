@@ -267,7 +267,14 @@ struct Test {
     say("sm_100", from_text(text_of("blackwell.ptx").c_str()));
     say("no file", from_file("absent.ptx"));
     say("a fatbin with PTX beside it", from_file("scale.fatbin"));
-    CUkernel kernel;
+    unsigned count = 0;
+    driver.must(driver.cuLibraryGetKernelCount(&count, library), "kernels");
+    CUkernel kernel, kernels[2] = {};
+    driver.must(driver.cuLibraryEnumerateKernels(kernels, 2, library), "their handles");
+    CUfunction function;
+    driver.must(driver.cuKernelGetFunction(&function, kernels[0]), "the first");
+    std::printf("%u kernel, %d\n", count, kernels[1] == nullptr);
+    say("load it", driver.cuFuncLoad(function));
     say("no kernel", driver.cuLibraryGetKernel(&kernel, library, "other"));
     say("no library",
         driver.cuLibraryGetKernel(&kernel, reinterpret_cast<CUlibrary>(&kernel), "k"));

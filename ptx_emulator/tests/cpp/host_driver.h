@@ -39,6 +39,8 @@
   F(cuLibraryLoadFromFile)        \
   F(cuLibraryUnload)              \
   F(cuLibraryGetKernel)           \
+  F(cuLibraryGetKernelCount)      \
+  F(cuLibraryEnumerateKernels)    \
   F(cuLibraryGetGlobal)           \
   F(cuKernelGetFunction)          \
   F(cuKernelGetAttribute)         \
@@ -47,6 +49,7 @@
   F(cuModuleUnload)               \
   F(cuModuleGetFunction)          \
   F(cuModuleGetGlobal_v2)         \
+  F(cuFuncLoad)                   \
   F(cuFuncSetAttribute)           \
   F(cuFuncGetAttribute)           \
   F(cuLaunchKernel)               \
