@@ -254,6 +254,7 @@ CASES: dict[str, Callable[[str], list[Case]]] = {
     "sparse_mla_prefill_v32": lambda k: sparse_mla_prefill(k, d_qk=576, cache_format="v32"),
     "sparse_mla_prefill_v4": lambda k: sparse_mla_prefill(k, d_qk=512, cache_format="v4"),
     "sparse_mla_decode_v32_h64": lambda k: sparse_mla_decode(k, d_qk=576, cache_format="v32"),
+    "sparse_mla_decode_v32_h16": lambda k: sparse_mla_decode(k, d_qk=576, cache_format="v32"),
 }
 
 # Where a wrapper of an instruction is called is what tells one use from another.
