@@ -259,6 +259,10 @@ CASES: dict[str, Callable[[str], list[Case]]] = {
         k, d_qk=512, cache_format="v4"
     ),
     "sparse_mla_decode_bf16_576_h64": lambda k: sparse_mla_decode(k, d_qk=576, cache_format="bf16"),
+    "sparse_mla_decode_bf16_512_h16": lambda k: sparse_mla_decode(k, d_qk=512, cache_format="bf16"),
+    "sparse_mla_decode_bf16_576_h32_unaligned": lambda k: sparse_mla_decode(
+        k, d_qk=576, cache_format="bf16"
+    ),
 }
 
 # Where a wrapper of an instruction is called is what tells one use from another.
