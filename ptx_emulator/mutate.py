@@ -95,9 +95,10 @@ class _Limited(Module):
     max_instructions: int | None = None
     most = 0
 
-    def launch(self, *args, **options):
-        options.setdefault("max_instructions", self.max_instructions)
-        launched = super().launch(*args, **options)
+    def launch_block(self, *args, max_instructions: int | None = None, **options):
+        if max_instructions is None:
+            max_instructions = self.max_instructions
+        launched = super().launch_block(*args, max_instructions=max_instructions, **options)
         self.most = max(self.most, launched.stats["warp_instructions"])
         return launched
 

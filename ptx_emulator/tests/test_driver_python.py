@@ -1,13 +1,16 @@
 """Launches through the driver table, in Python's hands."""
 
 import ctypes
+import re
 
 import numpy as np
 import pytest
 
 from ptx_emulator import Module, Race, _library
 from ptx_emulator.driver import intercepted
+from ptx_emulator.mutate import mutate
 
+from .ptx_kernel import kernel
 from .small_kernels import RACY, SCALE
 
 
@@ -115,3 +118,28 @@ def test_races_come_through():
     arrays = [np.zeros(1024, np.uint32) for _ in kernel.parameters]
     with pytest.raises(Race), intercepted(lambda launch: launch.run()):
         driver.launch(kernel.name, 1, 64, arrays, may_fail=True)
+
+
+def test_a_mutant_in_place_of_a_launch_is_given_up_when_it_runs_away():
+    rounds = kernel(
+        """
+        .shared .align 4 .b32 s[2];
+        mov.u32 %r0, 0; mov.u32 %r2, 0;
+        st.shared.u32 [s], %r0;
+        LOOP:
+        atom.shared.add.u32 %r1, [s], 1;
+        add.u32 %r2, %r2, 3;
+        st.shared.u32 [s+4], %r2;
+        setp.lt.u32 %p1, %r1, 9;
+        @%p1 bra LOOP;
+        ret;
+        """
+    )
+    driver = Driver(rounds)
+
+    def run(module, **options):
+        with intercepted(lambda launch: launch.run(module, **options)):
+            driver.launch("k", 1, 1, [], may_fail=True)
+
+    (dropped,) = mutate(rounds, run, kinds=["drop atomic"]).verdicts
+    assert int(re.search(r"(\d+) warp instructions", dropped.text)[1]) < 2_000_000

@@ -207,10 +207,10 @@ struct Rope {
       x[e] = __fadd_rn(__fmul_rn(x[e], cos[e]), __fmul_rn(partner[e], sin[e]));
   }
 
-  // Of any width: partners lie anywhere in the row.
+  // Of any width: partners lie anywhere in the row. A thread writes and reads back its own dims, so
+  // nothing need be waited for before the next row.
   __device__ __forceinline__ void rotate_shared(const cuda::IndexerInput& p, Row& row,
                                                 float* values) const {
-    __syncwarp();  // the row before has been read
 #pragma unroll
     for (int v = 0; v < Row::kVectors; ++v)
 #pragma unroll

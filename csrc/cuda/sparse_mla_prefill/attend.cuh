@@ -35,13 +35,13 @@ struct Attention {
 #pragma unroll
     for (float& o : output) o = 0;
     const int lane = lane_index();
+    // Group 1's weights come in their place, after group 0's first ones: then both have them.
 #pragma unroll
     for (int t = 0; t < S::kHeld; ++t)
 #pragma unroll
       for (int i = 0; i < 4; ++i)
         load_matrices(held[t][i], chunk_of(s.q[S::kStayingTiles + t], row / 16 * 16 + lane % 16,
                                            2 * i + lane / 16));
-    named_barrier_sync(kMath, kMathThreads);  // from here on, weights are there
   }
 
   static __device__ __forceinline__ uint32_t parity(int j) { return j / 2 % 2; }
