@@ -198,13 +198,9 @@ def sparse_mla_decode(kernel: str, **shape) -> list[Case]:
         run({**shape, "topk": 200, "batch": 2, "topk_length": True}),
         run({**fixed, "topk": 800}),
     ]
-    # 20 blocks for one CTA of 8; or, where such a cluster would have no pairs, for one row of many.
-    paired = heads > 64
-    lengths = torch.zeros(60 if paired else 1, 1, dtype=torch.int32)
-    lengths[0] = 64 * 20
-    long = {**shape, "batch": len(lengths)} if paired else fixed
-    long["topk"] = 64 * (20 if paired else 160)
-    return [*cases, run(long, given={"topk_length": lengths})]
+    # 20 blocks for one CTA of 8.
+    lengths = torch.tensor([[64 * 20]], dtype=torch.int32)
+    return [*cases, run({**fixed, "topk": 64 * 160}, given={"topk_length": lengths})]
 
 
 def small(kernel: str, *shapes: dict, grid: int = 0) -> list[Case]:
