@@ -151,8 +151,6 @@ class Op:
             self._check_cuda_dtypes(args, chosen)
         self._overloads[chosen](*args)
 
-    # -- checks ------------------------------------------------------------------------------
-
     def fail(self, message: str, kind: type[Exception] = ValueError):
         raise kind(f"{self.name}: {message}")
 
@@ -251,8 +249,6 @@ class Op:
             f"got {_describe(value)}.{hint}",
             kind,
         )
-
-    # -- selection ---------------------------------------------------------------------------
 
     def choose(self, backend: str | None, device: str) -> str:
         """The backend that will run: `backend` or DSA_BACKEND exactly, else the best available."""
@@ -388,6 +384,11 @@ def load_native(path: str | None) -> None:
             _native_problem = None
         except OSError as error:
             _native_problem = f"the extension does not load: {error}"
+    refresh()
+
+
+def refresh() -> None:
+    """Takes stock of the kernels that torch has."""
     for op in OPS.values():
         op.refresh()
 

@@ -9,6 +9,7 @@ import time
 
 import pytest
 import torch
+from dtypes import taken_by_cuda
 
 from dsa_kernels._op import OPS
 from dsa_kernels.testing import assert_bitwise_equal
@@ -47,14 +48,6 @@ def small(op: str, which: int) -> list:
 
 def wide(op: str) -> list:
     return case(op).make(torch.Generator().manual_seed(0), **WIDE[op])
-
-
-def taken_by_cuda(op: str, arguments: list) -> bool:
-    values = named(OPS[op], arguments)
-    return all(
-        values[spec.name] is None or not spec.dtypes or values[spec.name].dtype in spec.cuda_dtypes
-        for spec in OPS[op].tensors
-    )
 
 
 def outputs(op: str, arguments: list) -> dict:

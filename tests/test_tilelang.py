@@ -6,12 +6,13 @@ import dataclasses
 
 import pytest
 import torch
+from dtypes import taken_by_cuda
 
 import dsa_kernels
 from dsa_kernels import _tilelang
 from dsa_kernels._op import OPS
 from dsa_kernels.testing.cases import case
-from dsa_kernels.testing.differential import named, random_case, watched_run
+from dsa_kernels.testing.differential import random_case, watched_run
 from dsa_kernels.testing.tilelang import in_emulator
 
 pytest.importorskip("tilelang", reason="tilelang is not installed: pip install .[tilelang]")
@@ -27,15 +28,6 @@ each_target = pytest.mark.parametrize("target", EMULATED_TARGETS)
 MQA = {"heads": 8, "dim": 64, "dtype": "bfloat16", "out_dtype": "float32"}
 
 
-def taken(op: str, arguments: list) -> bool:
-    """As CUDA kernels: not float32 where tensor cores multiply."""
-    values = named(OPS[op], arguments)
-    return all(
-        values[spec.name] is None or not spec.dtypes or values[spec.name].dtype in spec.cuda_dtypes
-        for spec in OPS[op].tensors
-    )
-
-
 def agrees(op: str, target: str, arguments: list) -> None:
     expected = watched_run(OPS[op], arguments, "reference")
     for mode, seed in (("late", 0), ("eager", 0), ("random", 1), ("random", 2)):
@@ -48,7 +40,7 @@ def agrees(op: str, target: str, arguments: list) -> None:
 def test_small_cases(op, target):
     for which, shape in enumerate(case(op).SMALL):
         arguments = case(op).make(torch.Generator().manual_seed(which), **shape)
-        if taken(op, arguments):
+        if taken_by_cuda(op, arguments):
             agrees(op, target, arguments)
 
 
@@ -58,7 +50,7 @@ def test_small_cases(op, target):
 @pytest.mark.parametrize("seed", range(12))
 def test_random_cases(op, target, seed):
     shape, arguments = random_case(op, seed)
-    if not taken(op, arguments):
+    if not taken_by_cuda(op, arguments):
         pytest.skip(f"refused: {shape}")
     agrees(op, target, arguments)
 

@@ -99,16 +99,11 @@ def instead_of_the_emulator(device: str = "cuda") -> Iterator[None]:
     before = _op.emulation_problem
     _op.emulation_problem = lambda name: problem(OPS[name], device)
     _devices.append(device)
-    _refresh()
+    _op.refresh()
     try:
         yield
     finally:
         library._destroy()
         _op.emulation_problem = before
         _devices.pop()
-        _refresh()
-
-
-def _refresh() -> None:
-    for op in OPS.values():
-        op.refresh()
+        _op.refresh()

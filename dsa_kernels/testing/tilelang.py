@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import torch
 
-from dsa_kernels import _tilelang
+from dsa_kernels import _op, _tilelang
 from dsa_kernels._op import NAMESPACE, OPS
 
 
@@ -29,14 +29,9 @@ def in_emulator(target: str, **options) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a kernel of before that is replaced
             library.impl(f"{op}.tilelang", kernel, "CPU")
-    _refresh()
+    _op.refresh()
     try:
         yield
     finally:
         library._destroy()
-        _refresh()
-
-
-def _refresh() -> None:
-    for op in OPS.values():
-        op.refresh()
+        _op.refresh()

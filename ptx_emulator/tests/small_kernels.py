@@ -33,3 +33,18 @@ TICKETS = kernel(
     name="tickets",
 )
 UNKNOWN = kernel("frobnicate.b32 %r1, %r2;\nadd.u32.odd %r1, %r1, 1;\nret;", name="unknown")
+# Loops until an atomic operation has counted to ten.
+ROUNDS = kernel(
+    """
+    .shared .align 4 .b32 s[2];
+    mov.u32 %r0, 0; mov.u32 %r2, 0;
+    st.shared.u32 [s], %r0;
+    LOOP:
+    atom.shared.add.u32 %r1, [s], 1;
+    add.u32 %r2, %r2, 3;
+    st.shared.u32 [s+4], %r2;
+    setp.lt.u32 %p1, %r1, 9;
+    @%p1 bra LOOP;
+    ret;
+    """
+)

@@ -10,8 +10,7 @@ from ptx_emulator import Module, Race, _library
 from ptx_emulator.driver import intercepted
 from ptx_emulator.mutate import mutate
 
-from .ptx_kernel import kernel
-from .small_kernels import RACY, SCALE
+from .small_kernels import RACY, ROUNDS, SCALE
 
 
 class Driver:
@@ -121,25 +120,11 @@ def test_races_come_through():
 
 
 def test_a_mutant_in_place_of_a_launch_is_given_up_when_it_runs_away():
-    rounds = kernel(
-        """
-        .shared .align 4 .b32 s[2];
-        mov.u32 %r0, 0; mov.u32 %r2, 0;
-        st.shared.u32 [s], %r0;
-        LOOP:
-        atom.shared.add.u32 %r1, [s], 1;
-        add.u32 %r2, %r2, 3;
-        st.shared.u32 [s+4], %r2;
-        setp.lt.u32 %p1, %r1, 9;
-        @%p1 bra LOOP;
-        ret;
-        """
-    )
-    driver = Driver(rounds)
+    driver = Driver(ROUNDS)
 
     def run(module, **options):
         with intercepted(lambda launch: launch.run(module, **options)):
             driver.launch("k", 1, 1, [], may_fail=True)
 
-    (dropped,) = mutate(rounds, run, kinds=["drop atomic"]).verdicts
+    (dropped,) = mutate(ROUNDS, run, kinds=["drop atomic"]).verdicts
     assert int(re.search(r"(\d+) warp instructions", dropped.text)[1]) < 2_000_000

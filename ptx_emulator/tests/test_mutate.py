@@ -23,6 +23,7 @@ from . import (
     test_topk,
 )
 from .ptx_kernel import kernel
+from .small_kernels import ROUNDS
 
 DOCS = Path(__file__).parent.parent / "docs" / "mutations.md"
 
@@ -158,21 +159,7 @@ def test_a_run_that_does_not_end_is_given_up():
 
 def test_a_mutant_that_runs_away_is_given_up():
     # What counts the rounds is lost; what the loop computes changes for ever.
-    text = kernel(
-        """
-        .shared .align 4 .b32 s[2];
-        mov.u32 %r0, 0; mov.u32 %r2, 0;
-        st.shared.u32 [s], %r0;
-        LOOP:
-        atom.shared.add.u32 %r1, [s], 1;
-        add.u32 %r2, %r2, 3;
-        st.shared.u32 [s+4], %r2;
-        setp.lt.u32 %p1, %r1, 9;
-        @%p1 bra LOOP;
-        ret;
-        """
-    )
-    report = mutate(text, lambda module, **o: module.launch("k", 1, 1, [], **o))
+    report = mutate(ROUNDS, lambda module, **o: module.launch("k", 1, 1, [], **o))
     assert ("drop atomic", "limit") in outcomes(report)
 
 
