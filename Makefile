@@ -18,7 +18,7 @@ CUDA_FILES := $(shell find csrc/cuda tests/cuda tilelang_kernels/hip -name '*.cu
 PTX_FILES := $(shell find ptx_emulator -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 export MAX_JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 
-.PHONY: help demo test ptx cuda sass-check kernel-counts gpu-check tilelang-check test-full test-levels test-asan test-aarch64 test-ptx bench bench-check bench-peers fuzz lint format build wheel clean distclean
+.PHONY: help demo test ptx cuda sass-check kernel-counts gpu-check tilelang-check test-full test-levels test-schedules test-asan test-aarch64 test-ptx bench bench-check bench-peers fuzz lint format build wheel clean distclean
 .DELETE_ON_ERROR:
 
 help:
@@ -64,7 +64,15 @@ kernel-counts: $(BUILT) ptx $(VENV)/.ptx
 gpu-check: $(BUILT)
 	$(BIN)/python -m bench.gpu_check $(ARGS)
 
-test-full: test-levels cuda
+# The ops' own tests on the CUDA kernels, with asynchronous work done late or at random times.
+test-schedules: $(BUILT) ptx
+	@for schedule in late,0 random,1 random,2 random,3 random,4; do \
+	  echo "schedule $$schedule"; \
+	  PTX_EMULATOR_MODE=$${schedule%,*} PTX_EMULATOR_SEED=$${schedule#*,} \
+	    $(BIN)/python -m pytest -m "not slow" -k emulated $(if $(ARGS),$(ARGS),$(OP_TESTS)) || exit 1; \
+	done
+
+test-full: test-levels test-schedules cuda
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 # Levels that the machine lacks are left out, each with a line that says so.

@@ -105,6 +105,7 @@ def test_loops_of_machine_code_are_found():
 def test_machine_code_that_changed_is_complained_of():
     kernel = {
         "registers": 100,
+        "shared": 1024,
         "local": 0,
         "instructions": {"QGMMA": 4},
         "loops": {"products": 100},
@@ -113,6 +114,7 @@ def test_machine_code_that_changed_is_complained_of():
     for change, text in (
         ({"registers": 101}, "101 registers"),
         ({"local": 8}, "local memory"),
+        ({"shared": 0}, "0 bytes of shared memory, expected 1024"),
         ({"instructions": {}}, "expected {'QGMMA': 4}"),
         ({"loops": {"products": 103}}, "loop of products: 103"),
         ({"loops": {}}, "loop of products: None"),

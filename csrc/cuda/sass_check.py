@@ -2,10 +2,10 @@
 
     python csrc/cuda/sass_check.py [--update] [--code DIR]
 
-Of every kernel for sm_90a (sm_90 where it has no code of its own): registers; how often each
-instruction that says what the kernel is occurs (tensor cores, tensor copies, barriers); and how
-many instructions one iteration of its main loops has: of products, of copies to shared memory, of
-plain memory accesses. Fails where a kernel is missing, uses local memory, lost or gained such an
+Of every kernel for sm_90a (sm_90 where it has no code of its own): registers; shared memory, but
+for what launches add (static_asserts hold that); how often each instruction that says what the
+kernel is occurs (tensor cores, tensor copies, barriers); and how many instructions one iteration
+of its main loops has: of products, of copies to shared memory, of plain memory accesses. Fails where a kernel is missing, uses local memory, lost or gained such an
 instruction, or grew; --update writes the file anew. Needs cuobjdump: on PATH, or Triton's.
 """
 
@@ -90,14 +90,17 @@ def main_loop(code, ranges, marker: re.Pattern) -> int | None:
 def measure(path: Path, cuobjdump: str) -> dict[str, dict]:
     arch = "sm_90a" if path.name.endswith(".sm90.fatbin") else "sm_90"
     usage = output_of(cuobjdump, "-res-usage", "-arch", arch, str(path))
-    registers = dict(re.findall(r"Function (\w+):\s+REG:(\d+)", usage))
-    local = dict(re.findall(r"Function (\w+):\s+REG:\d+ STACK:(\d+)", usage))
+    registers, local, shared = (
+        dict(re.findall(rf"Function (\w+):\s+REG:{figures}", usage))
+        for figures in (r"(\d+)", r"\d+ STACK:(\d+)", r"\d+ STACK:\d+ SHARED:(\d+)")
+    )
     found = {}
     for name, code in functions(output_of(cuobjdump, "-sass", "-arch", arch, str(path))).items():
         opcodes = Counter(opcode.split(".")[0] for _, opcode, _ in code)
         ranges = loops(code)
         found[name] = {
             "registers": int(registers[name]),
+            "shared": int(shared[name]),
             "local": int(local[name]) + opcodes["STL"] + opcodes["LDL"],
             "instructions": {o: n for o, n in sorted(opcodes.items()) if TELLING.fullmatch(o)},
             "loops": {
@@ -118,6 +121,8 @@ def complaints(expected: dict, measured: dict) -> list[str]:
             bad.append(f"{name}: local memory is used")
         if new["registers"] > old["registers"]:
             bad.append(f"{name}: {new['registers']} registers, expected {old['registers']}")
+        if new["shared"] != old["shared"]:
+            bad.append(f"{name}: {new['shared']} bytes of shared memory, expected {old['shared']}")
         if new["instructions"] != old["instructions"]:
             bad.append(f"{name}: {new['instructions']}, expected {old['instructions']}")
         for kind, size in old["loops"].items():
