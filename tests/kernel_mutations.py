@@ -203,6 +203,24 @@ def sparse_mla_decode(kernel: str, **shape) -> list[Case]:
     return [*cases, run({**fixed, "topk": 64 * 160}, given={"topk_length": lengths})]
 
 
+def sparse_mla_decode_pair(kernel: str, **shape) -> list[Case]:
+    """Of 1, 2 and 4 splits: clusters of 2, 4 and 8."""
+    run = functools.partial(of_op, kernel)
+    shape = dict(batch=1, num_kv=2500, num_heads=128, selection="hostile", **shape)
+    fixed = {**shape, "batch_invariant": True}
+    # 40 blocks for one pair; the other tokens, which make it one split, have a key each.
+    lengths = torch.ones(66, 1, dtype=torch.int32)
+    lengths[5] = 64 * 40
+    return [
+        run({**fixed, "topk": 192, "selection": "first_invalid"}, unaligned=["q"]),
+        run({**fixed, "topk": 511, "attn_sink": "normal"}),
+        run({**fixed, "topk": 800, "num_heads": 70}),
+        run({**fixed, "topk": 330, "scale_format": "float32"}),
+        run({**fixed, "topk": 2048}),
+        run({**shape, "batch": 66, "topk": 64 * 40}, given={"topk_length": lengths}),
+    ]
+
+
 def small(kernel: str, *shapes: dict, grid: int = 0) -> list[Case]:
     return [of_op(kernel, shape, grid=grid) for shape in shapes]
 
@@ -259,6 +277,7 @@ CASES: dict[str, Callable[[str], list[Case]]] = {
     "sparse_mla_decode_bf16_576_h32_unaligned": lambda k: sparse_mla_decode(
         k, d_qk=576, cache_format="bf16"
     ),
+    "sparse_mla_decode_v32_h128": lambda k: sparse_mla_decode_pair(k, d_qk=576, cache_format="v32"),
 }
 
 # Where a wrapper of an instruction is called is what tells one use from another.
