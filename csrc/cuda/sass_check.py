@@ -5,8 +5,9 @@
 Of every kernel for sm_90a (sm_90 where it has no code of its own): registers; shared memory, but
 for what launches add (static_asserts hold that); how often each instruction that says what the
 kernel is occurs (tensor cores, tensor copies, barriers); and how many instructions one iteration
-of its main loops has: of products, of copies to shared memory, of plain memory accesses. Fails where a kernel is missing, uses local memory, lost or gained such an
-instruction, or grew; --update writes the file anew. Needs cuobjdump: on PATH, or Triton's.
+of its main loops has: of products, of copies to shared memory, of plain memory accesses. Fails
+where a kernel is missing, uses local memory, lost or gained such an instruction, or grew; --update
+writes the file anew. Needs cuobjdump: on PATH, or Triton's.
 """
 
 from __future__ import annotations
