@@ -126,7 +126,7 @@ class Op:
         self._define("emulated")
         self._define("tilelang")
         _library.impl(f"{name}.reference", reference, "CompositeExplicitAutograd")
-        if _tilelang.exists(name):
+        if name in _tilelang.ported():
             _library.impl(f"{name}.tilelang", functools.partial(_tilelang.run, name), "CUDA")
         OPS[name] = self
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 
 PACKAGE = "tilelang_kernels"
 
 
-def exists(op: str) -> bool:
-    """Whether the op has a TileLang kernel."""
+@functools.cache
+def ported() -> tuple[str, ...]:
+    """Ops that have a TileLang kernel."""
     if importlib.util.find_spec(PACKAGE) is None:
-        return False
-    return op in importlib.import_module(PACKAGE).OPS
+        return ()
+    return importlib.import_module(PACKAGE).OPS
 
 
+@functools.cache
 def problem() -> str | None:
     """Why no kernel can be compiled here, or None."""
     if importlib.util.find_spec("tilelang") is None:

@@ -11,6 +11,7 @@ from tilelang_kernels.lowering import lower
 from tilelang_kernels.targets import TARGETS, Target
 
 
+@functools.cache
 def target_of(device: torch.device) -> Target:
     """Raises RuntimeError for a GPU that no target is for."""
     properties = torch.cuda.get_device_properties(device)

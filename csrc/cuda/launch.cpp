@@ -63,8 +63,8 @@ Kernel kernel_of(const Target& target, const char* code, const char* name, const
   return loaded.kernel;
 }
 
-// Code for sm_90a runs there alone, other code on what is newer, too.
-bool runs_on(const Target& target, const std::string& code) {
+// The device's compute capability, times ten.
+int32_t architecture_of(const Target& target) {
   int32_t device, major, minor;
   check(target, target.driver.cuDeviceGet(&device, target.ordinal), "cuDeviceGet");
   const auto attribute = [&](int32_t& value, DeviceAttribute which) {
@@ -73,7 +73,12 @@ bool runs_on(const Target& target, const std::string& code) {
   };
   attribute(major, kComputeCapabilityMajor);
   attribute(minor, kComputeCapabilityMinor);
-  return code.ends_with(".sm90") ? major == 9 && minor == 0 : major >= 8;
+  return 10 * major + minor;
+}
+
+// Code for sm_90a runs there alone, other code on what is newer, too.
+bool runs_on(int32_t architecture, const std::string& code) {
+  return code.ends_with(".sm90") ? architecture == 90 : architecture >= 80;
 }
 
 // Stems of the files in the code directory.
@@ -139,8 +144,9 @@ void launch_kernel(const Target& target, const char* code, const char* name, con
 
 void warm_up(const Target& target) {
   const Driver& driver = target.driver;
+  const int32_t architecture = architecture_of(target);
   for (const std::string& code : all_code()) {
-    if (!runs_on(target, code)) continue;
+    if (!runs_on(architecture, code)) continue;
     const std::lock_guard lock(mutex);
     Library library = library_of(target, code);
     uint32_t count;

@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import warnings
 from collections.abc import Iterator
 
 import torch
 
 from dsa_kernels import _op
-from dsa_kernels._op import NAMESPACE, OPS, Op
+from dsa_kernels._op import OPS, Op
+from dsa_kernels.testing.replaced import replaced_on_cpu
 
 VARIABLE = "DSA_TEST_GPU"
 _devices: list[str] = []  # where the "emulated" backend runs; empty: in the emulator
@@ -89,21 +89,18 @@ def problem(op: Op, device: str) -> str | None:
 @contextlib.contextmanager
 def instead_of_the_emulator(device: str = "cuda") -> Iterator[None]:
     """Inside, backend "emulated" is the native kernel for `device`, on copies of CPU tensors."""
-    library = torch.library.Library(NAMESPACE, "IMPL")
-    for op in OPS.values():
-        if problem(op, device) is None:
-            kernel = functools.partial(run, op, device)
-            with warnings.catch_warnings():  # of what is the purpose: there is another kernel
-                warnings.simplefilter("ignore")
-                library.impl(f"{op.name}.emulated", kernel, "CPU", allow_override=True)
+    kernels = {
+        name: functools.partial(run, op, device)
+        for name, op in OPS.items()
+        if problem(op, device) is None
+    }
     before = _op.emulation_problem
     _op.emulation_problem = lambda name: problem(OPS[name], device)
     _devices.append(device)
-    _op.refresh()
     try:
-        yield
+        with replaced_on_cpu("emulated", kernels):
+            yield
     finally:
-        library._destroy()
         _op.emulation_problem = before
         _devices.pop()
         _op.refresh()

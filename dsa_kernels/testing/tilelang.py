@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import warnings
 from collections.abc import Iterator
 
-import torch
-
-from dsa_kernels import _op, _tilelang
-from dsa_kernels._op import NAMESPACE, OPS
+from dsa_kernels import _tilelang
+from dsa_kernels.testing.replaced import replaced_on_cpu
 
 
 @contextlib.contextmanager
@@ -23,15 +20,6 @@ def in_emulator(target: str, **options) -> Iterator[None]:
     from tilelang_kernels.targets import TARGETS
 
     runner = Emulated(TARGETS[target], **options)
-    library = torch.library.Library(NAMESPACE, "IMPL")
-    for op in filter(_tilelang.exists, OPS):
-        kernel = functools.partial(_tilelang.launcher(op), runner)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a kernel of before that is replaced
-            library.impl(f"{op}.tilelang", kernel, "CPU")
-    _op.refresh()
-    try:
+    kernels = {op: functools.partial(_tilelang.launcher(op), runner) for op in _tilelang.ported()}
+    with replaced_on_cpu("tilelang", kernels):
         yield
-    finally:
-        library._destroy()
-        _op.refresh()
