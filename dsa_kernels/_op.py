@@ -147,7 +147,7 @@ class Op:
         """Checks `args` (in schema order) against the contract and runs the chosen backend."""
         device = self.check(*args)
         chosen = self.choose(backend, device)
-        if chosen == "emulated" or (chosen == "native" and device == "cuda"):
+        if chosen in ("emulated", "tilelang") or (chosen == "native" and device == "cuda"):
             self._check_cuda_dtypes(args, chosen)
         self._overloads[chosen](*args)
 
@@ -232,7 +232,7 @@ class Op:
             if value is not None and spec.dtypes and value.dtype not in spec.cuda_dtypes:
                 taken = " or ".join(str(d)[6:] for d in spec.cuda_dtypes)
                 self.fail(
-                    f"{spec.name} must be {taken} for the CUDA kernel (backend {backend!r}); "
+                    f"{spec.name} must be {taken} for kernels of GPUs (backend {backend!r}); "
                     f"got {_describe(value)}. Convert it, or pass backend='reference'.",
                     TypeError,
                 )

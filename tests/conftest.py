@@ -1,6 +1,7 @@
 """Every test runs with uninitialised memory poisoned, and with the extension.
 
-With DSA_TEST_GPU=1 the backend "emulated" is the GPU (dsa_kernels/testing/on_gpu.py).
+With DSA_TEST_GPU=1 the backend "emulated" is the GPU (dsa_kernels/testing/on_gpu.py), with
+DSA_TEST_TILELANG=sm_80 or sm_90a TileLang's kernels for that (dsa_kernels/testing/tilelang.py).
 """
 
 from __future__ import annotations
@@ -9,7 +10,13 @@ import pytest
 import torch
 
 from dsa_kernels._op import OPS
-from dsa_kernels.testing import on_gpu, poisoned_memory
+from dsa_kernels.testing import on_gpu, poisoned_memory, tilelang
+
+
+def enter(config, context) -> None:
+    """Until the end of the session."""
+    context.__enter__()
+    config.add_cleanup(lambda: context.__exit__(None, None, None))
 
 
 def pytest_configure(config):
@@ -20,9 +27,9 @@ def pytest_configure(config):
     if on_gpu.wanted():
         if not torch.cuda.is_available():
             raise pytest.UsageError(f"{on_gpu.VARIABLE}=1, and torch sees no GPU")
-        gpu = on_gpu.instead_of_the_emulator()
-        gpu.__enter__()
-        config.add_cleanup(lambda: gpu.__exit__(None, None, None))
+        enter(config, on_gpu.instead_of_the_emulator())
+    if target := tilelang.wanted():
+        enter(config, tilelang.in_emulator(target, "emulated"))
 
 
 @pytest.fixture(autouse=True)

@@ -260,7 +260,7 @@ test_errors = errors_test(ERRORS)
 
 @pytest.mark.skipif("emulated" not in BACKENDS, reason="no PTX")
 def test_cuda_refuses_float32():
-    with pytest.raises(TypeError, match="q must be float8_e4m3fn or bfloat16 for the CUDA kernel"):
+    with pytest.raises(TypeError, match="q must be float8_e4m3fn or bfloat16 for kernels of GPUs"):
         dsa_kernels.mqa_logits(Q, K, W, backend="emulated")
     out = torch.empty(2, 10)
     with pytest.raises(RuntimeError, match="mqa_logits: the CUDA kernel takes float8_e4m3fn"):

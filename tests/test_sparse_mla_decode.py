@@ -413,7 +413,7 @@ test_errors = errors_test(ERRORS, call)
 
 @pytest.mark.skipif("emulated" not in BACKENDS, reason="no PTX")
 def test_cuda_refuses_float32():
-    with pytest.raises(TypeError, match="q must be bfloat16 for the CUDA kernel"):
+    with pytest.raises(TypeError, match="q must be bfloat16 for kernels of GPUs"):
         GOOD.run("emulated", q=GOOD.q.float())
     out, lse = torch.empty(2, 3, 16, 512), torch.empty(2, 3, 16)
     args = [GOOD.q.float(), GOOD.cache, GOOD.indices, *[None] * 5, 1.0, "v32", False, out, lse]

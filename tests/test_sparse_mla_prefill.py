@@ -458,7 +458,7 @@ test_errors = errors_test(ERRORS)
 
 @pytest.mark.skipif("emulated" not in BACKENDS, reason="no PTX")
 def test_cuda_refuses_float32():
-    with pytest.raises(TypeError, match="q must be bfloat16 for the CUDA kernel"):
+    with pytest.raises(TypeError, match="q must be bfloat16 for kernels of GPUs"):
         dsa_kernels.sparse_mla_prefill(Q, KV, I, sm_scale=1.0, backend="emulated")
     out, top, lse = torch.empty(2, 4, 512), torch.empty(2, 4), torch.empty(2, 4)
     args = [Q, KV, None, I, None, None, None, 1.0, "", out, top, lse]

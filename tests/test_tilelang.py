@@ -13,6 +13,7 @@ from dsa_kernels import _tilelang
 from dsa_kernels._op import OPS
 from dsa_kernels.testing.cases import case
 from dsa_kernels.testing.differential import random_case, watched_run
+from dsa_kernels.testing.emulation import SCHEDULES, emulation
 from dsa_kernels.testing.tilelang import in_emulator
 
 pytest.importorskip("tilelang", reason="tilelang is not installed: pip install .[tilelang]")
@@ -30,8 +31,8 @@ MQA = {"heads": 8, "dim": 64, "dtype": "bfloat16", "out_dtype": "float32"}
 
 def agrees(op: str, target: str, arguments: list) -> None:
     expected = watched_run(OPS[op], arguments, "reference")
-    for mode, seed in (("late", 0), ("eager", 0), ("random", 1), ("random", 2)):
-        with in_emulator(target, mode=mode, seed=seed):
+    for schedule in SCHEDULES[:4]:
+        with in_emulator(target), emulation(*schedule):
             case(op).compare(expected, watched_run(OPS[op], arguments, "tilelang"))
 
 

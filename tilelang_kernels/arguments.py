@@ -1,5 +1,7 @@
 """Tensors as kernels take them."""
 
+from __future__ import annotations
+
 import torch
 
 ALIGNMENT = 16  # bytes; the widest access
@@ -9,6 +11,36 @@ def aligned(tensor: torch.Tensor) -> torch.Tensor:
     """Itself, or a copy where it is not contiguous or begins at an odd address."""
     tensor = tensor.contiguous()
     return tensor.clone() if tensor.data_ptr() % ALIGNMENT else tensor
+
+
+def aligned_pages(cache: torch.Tensor) -> torch.Tensor:
+    """Itself, or a copy where its pages, [num_pages | page_size, record], begin at odd addresses."""
+    num_pages, page_size, record = cache.shape
+    unit = ALIGNMENT // cache.element_size()
+    if cache.data_ptr() % ALIGNMENT == 0 and (num_pages == 1 or cache.stride(0) % unit == 0):
+        return cache
+    stride = -(-page_size * record // unit) * unit
+    copy = cache.new_empty(num_pages * stride)
+    copy = copy.as_strided(cache.shape, (stride, record, 1))
+    return copy.copy_(cache)
+
+
+def chunks(cache: torch.Tensor, dtype: torch.dtype, size: int = ALIGNMENT) -> torch.Tensor:
+    """`aligned_pages` as one array of whole chunks of `size` bytes: [num_chunks, size / itemsize].
+
+    Page p begins at chunk p * page_chunks(cache, size). A kernel's access to one chunk is aligned
+    whatever the page size and the distance of pages are.
+    """
+    num_pages, page_size, record = cache.shape
+    elements = (num_pages - 1) * cache.stride(0) + page_size * record
+    num_chunks = elements * cache.element_size() // size
+    flat = cache.as_strided((num_chunks * size // cache.element_size(),), (1,))
+    return flat.view(dtype).view(num_chunks, size // dtype.itemsize)
+
+
+def page_chunks(cache: torch.Tensor, size: int = ALIGNMENT) -> int:
+    """How many chunks of `size` bytes lie from one page to the next."""
+    return cache.stride(0) * cache.element_size() // size
 
 
 def name_of(dtype: torch.dtype) -> str:

@@ -41,15 +41,14 @@ def _loaded(builder, target: Target, options: tuple):
 
 
 class Emulated:
-    """Runs kernels for a CUDA target; `options` are those of ptx_emulator.Module.launch."""
+    """Runs kernels for a CUDA target, with the options of ptx_emulator's driver."""
 
-    def __init__(self, target: Target, **options):
+    def __init__(self, target: Target):
         self.target = target
-        self.options = options
 
     def __call__(self, builder, configuration: dict, *arguments) -> None:
         """`builder`(target, **configuration) is the TileLang function; it gets the arguments."""
-        from ptx_emulator import TensorMap
+        from ptx_emulator import TensorMap, driver
 
         lowered, module = _loaded(builder, self.target, tuple(sorted(configuration.items())))
         values = bind(lowered.function, arguments)
@@ -74,6 +73,7 @@ class Emulated:
             return tensors[name] if name in tensors else values[name]
 
         grid = tuple(at(size) for size in lowered.grid)
+        options = driver.options()
         module.launch(
             lowered.name,
             grid,
@@ -81,5 +81,8 @@ class Emulated:
             [parameter(name) for name in lowered.parameters],
             shared=lowered.shared_bytes,
             memory=list(tensors.values()),
-            **self.options,
+            mode=driver.MODES[options.mode],
+            seed=options.seed,
+            races=bool(options.races),
+            coarse_fp8=bool(options.coarse_fp8),
         )
