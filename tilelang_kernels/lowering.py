@@ -12,8 +12,8 @@ from typing import Any
 import tilelang
 from tilelang import tvm
 
+from tilelang_kernels.hazards import Hazards
 from tilelang_kernels.targets import Refused, Target
-
 
 @dataclass(frozen=True)
 class TensorMap:
@@ -42,8 +42,11 @@ class Lowered:
 
 def lower(function, target: Target) -> Lowered:
     resolved = tilelang.backend.target.determine_target(target.specification, return_object=True)
-    with tilelang.transform.PassContext(opt_level=3), resolved:
+    hazards = Hazards()
+    with tilelang.transform.PassContext(opt_level=3, instruments=[hazards]), resolved:
         made = tilelang.lower(function, target=resolved, enable_device_compile=False)
+    if hazards.found:
+        raise Refused(f"{function.attrs['global_symbol']}: {hazards.found[0]}")
     kernels = made.device_mod.functions_items()
     if len(kernels) != 1:
         raise Refused(f"{function} lowers to {len(kernels)} kernels")
@@ -120,6 +123,10 @@ def bind(function, arguments) -> dict[str, int]:
             ("stride", buffer.strides, argument.stride()),
         ):
             for i, expression in enumerate(expected):
+                if what == "stride" and argument.shape[i] == 1 and not isinstance(
+                    expression, tvm.tirx.Var
+                ):
+                    continue  # nothing is ever a stride away
                 sizes.append((f"{what} {i} of {buffer.name}", expression, actual[i]))
     for _, expression, actual in sizes:
         if isinstance(expression, tvm.tirx.Var):
