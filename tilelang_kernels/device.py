@@ -7,7 +7,7 @@ import functools
 import tilelang
 import torch
 
-from tilelang_kernels.lowering import lower
+from tilelang_kernels.lowering import PASS_CONFIGS, lower
 from tilelang_kernels.targets import TARGETS, Target
 
 
@@ -29,7 +29,9 @@ def target_of(device: torch.device) -> Target:
 def _compiled(builder, target: Target, configuration: tuple):
     function = builder(target, **dict(configuration))
     lower(function, target)  # refuses what the compiler does not
-    return tilelang.compile(function, target=target.specification)
+    return tilelang.compile(
+        function, target=target.specification, pass_configs=PASS_CONFIGS
+    )
 
 
 class OnDevice:

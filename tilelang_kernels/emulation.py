@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import os
+import tempfile
 from pathlib import Path
 
-import tilelang
-
+from tilelang_kernels.cache import kept
 from tilelang_kernels.lowering import Lowered, bind, evaluate, lower
 from tilelang_kernels.objects import find_nvcc, nvcc_flags, run
 from tilelang_kernels.targets import Target
 
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tilelang_kernels"
-
 
 def ptx_of(lowered: Lowered) -> str:
-    """By nvcc, kept by content."""
+    """By nvcc, kept on disk."""
     flags = [*nvcc_flags(lowered.target.name), "-lineinfo"]
-    key = hashlib.sha256("\0".join([lowered.source, tilelang.__version__, *flags]).encode())
-    path = CACHE / f"{key.hexdigest()}.ptx"
-    if not path.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        source = path.with_suffix(f".{os.getpid()}.cu")
-        source.write_text(lowered.source)
-        made = source.with_suffix(".ptx")
-        run(find_nvcc(), "-ptx", *flags, str(source), "-o", str(made))
-        source.unlink()
-        made.replace(path)
-    return path.read_text()
+
+    def compiled() -> bytes:
+        with tempfile.TemporaryDirectory() as folder:
+            source, made = Path(folder) / "kernel.cu", Path(folder) / "kernel.ptx"
+            source.write_text(lowered.source)
+            run(find_nvcc(), "-ptx", *flags, str(source), "-o", str(made))
+            return made.read_bytes()
+
+    return kept("ptx", [lowered.source, *flags], compiled).decode()
 
 
 @functools.cache

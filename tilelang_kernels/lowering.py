@@ -5,15 +5,22 @@ What is known to go wrong on a device is refused here, with the numbers.
 
 from __future__ import annotations
 
+import pickle
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import tilelang
 from tilelang import tvm
 
+from tilelang_kernels.cache import kept
 from tilelang_kernels.hazards import Hazards
 from tilelang_kernels.targets import Refused, Target
+# Warp specialisation gives fragments that a copy fills to the producer alone, and on sm_120 asks for
+# registers as only sm_90a and sm_100a can.
+PASS_CONFIGS = {"tl.disable_warp_specialized": True}
+
 
 @dataclass(frozen=True)
 class TensorMap:
@@ -41,9 +48,27 @@ class Lowered:
 
 
 def lower(function, target: Target) -> Lowered:
+    """Kept on disk. Raises Refused."""
+    sources = [
+        Path(__file__).read_text(),
+        str(target.specification),
+        str(PASS_CONFIGS),
+        tvm.ir.save_json(function),
+    ]
+    fields = kept("lowered", sources, lambda: pickle.dumps(_lower(function, target)))
+    lowered = Lowered(function, target, **pickle.loads(fields))
+    check(lowered)
+    return lowered
+
+
+def _lower(function, target: Target) -> dict:
+    """All of Lowered but what is given."""
     resolved = tilelang.backend.target.determine_target(target.specification, return_object=True)
     hazards = Hazards()
-    with tilelang.transform.PassContext(opt_level=3, instruments=[hazards]), resolved:
+    with (
+        tilelang.transform.PassContext(opt_level=3, config=PASS_CONFIGS, instruments=[hazards]),
+        resolved,
+    ):
         made = tilelang.lower(function, target=resolved, enable_device_compile=False)
     if hazards.found:
         raise Refused(f"{function.attrs['global_symbol']}: {hazards.found[0]}")
@@ -52,19 +77,15 @@ def lower(function, target: Target) -> Lowered:
         raise Refused(f"{function} lowers to {len(kernels)} kernels")
     ((_, device),) = kernels
     extent = {str(axis): size for axis, size in device.attrs["thread_extent"].items()}
-    lowered = Lowered(
-        function,
-        target,
-        made.kernel_source,
-        str(device.attrs["global_symbol"]),
-        tuple(extent.get(f"blockIdx.{axis}", 1) for axis in "xyz"),
-        tuple(int(extent.get(f"threadIdx.{axis}", 1)) for axis in "xyz"),
-        int(device.attrs.get("dyn_shared_memory_buf", 0)),
-        tuple(str(parameter.name) for parameter in device.params),
-        _tensor_maps(made.host_mod),
-    )
-    check(lowered)
-    return lowered
+    return {
+        "source": made.kernel_source,
+        "name": str(device.attrs["global_symbol"]),
+        "grid": tuple(extent.get(f"blockIdx.{axis}", 1) for axis in "xyz"),
+        "block": tuple(int(extent.get(f"threadIdx.{axis}", 1)) for axis in "xyz"),
+        "shared_bytes": int(device.attrs.get("dyn_shared_memory_buf", 0)),
+        "parameters": tuple(str(parameter.name) for parameter in device.params),
+        "maps": _tensor_maps(made.host_mod),
+    }
 
 
 def check(lowered: Lowered) -> None:
@@ -76,8 +97,7 @@ def check(lowered: Lowered) -> None:
         )
     if threads % target.wave:
         raise Refused(f"{threads} threads are no multiple of {target.name}'s {target.wave}")
-    # Warp specialisation gives a fragment that a copy fills to the producer, and the consumers go
-    # on reading their own, which nobody writes; the compiler then drops the products.
+    # Consumers then go on reading their own, which nobody writes; the compiler drops the products.
     if lost := re.findall(r"\b\w+_producer_ws\b", lowered.source):
         raise Refused(f"{lowered.name}: consumers never see {sorted(set(lost))}")
 
@@ -112,23 +132,24 @@ def _tensor_maps(host) -> dict[str, TensorMap]:
 def bind(function, arguments) -> dict[str, int]:
     """The symbols of a function's tensor shapes and strides, from the arguments of a call."""
     values: dict[str, int] = {}
-    sizes = []
+    sizes, unused = [], []
     for parameter, argument in zip(function.params, arguments, strict=True):
         if parameter not in function.buffer_map:
             values[str(parameter.name)] = argument
             continue
         buffer = function.buffer_map[parameter]
-        for what, expected, actual in (
-            ("size", buffer.shape, argument.shape),
-            ("stride", buffer.strides, argument.stride()),
-        ):
-            for i, expression in enumerate(expected):
-                if what == "stride" and argument.shape[i] == 1 and not isinstance(
-                    expression, tvm.tirx.Var
-                ):
-                    continue  # nothing is ever a stride away
-                sizes.append((f"{what} {i} of {buffer.name}", expression, actual[i]))
-    for _, expression, actual in sizes:
+        sizes += [
+            (f"size {i} of {buffer.name}", expression, argument.shape[i])
+            for i, expression in enumerate(buffer.shape)
+        ]
+        strides = [
+            (f"stride {i} of {buffer.name}", expression, argument.stride(i))
+            for i, expression in enumerate(buffer.strides)
+        ]
+        # No stride is taken where there is one entry: it only names its symbol.
+        sizes += [stride for i, stride in enumerate(strides) if argument.shape[i] != 1]
+        unused += [stride for i, stride in enumerate(strides) if argument.shape[i] == 1]
+    for _, expression, actual in sizes + unused:
         if isinstance(expression, tvm.tirx.Var):
             values.setdefault(str(expression.name), actual)
     for what, expression, actual in sizes:

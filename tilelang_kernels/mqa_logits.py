@@ -2,8 +2,9 @@
 
     logits[t, s] = k_scale[s] * sum_h weights[t, h] * relu(q[t, h] . k[s])
 
-A block scores `keys` keys for `queries` query tokens: keys are rows of the product and all heads of
-all the tokens its columns, so that a tile of keys is read once for them.
+A block scores a strip of `steps` tiles of keys for some query tokens: keys are rows of the product
+and all heads of all the tokens its columns, so that a tile of keys is read once for them. Tiles
+that no token's range reaches are left out.
 """
 
 import math
@@ -12,9 +13,17 @@ import tilelang.language as T
 import torch
 
 from tilelang_kernels.arguments import aligned, name_of
-from tilelang_kernels.targets import Target, product_type
+from tilelang_kernels.scoring import (
+    array_type,
+    load_operands,
+    operands,
+    product_scale,
+    product_type,
+    score_tile,
+)
+from tilelang_kernels.targets import Target
 
-INFINITY = float("inf")
+INFINITY, INT_MAX = float("inf"), 2**31 - 1
 # All kernels of the op.
 CONFIGURATIONS = [
     {"heads": heads, "dim": dim, "dtype": dtype, "out_dtype": out_dtype}
@@ -27,14 +36,14 @@ CONFIGURATIONS = [
 
 def kernel(target: Target, *, heads: int, dim: int, dtype: str, out_dtype: str):
     tile = target.tiles["mqa_logits"]
-    keys, queries = tile.rows, max(1, tile.columns // heads)
-    product = product_type(target, dtype)
+    keys, tokens = tile.rows, max(1, tile.columns // heads)
+    codes, product = array_type(target, dtype), product_type(target, dtype)
     rows, seq_len, width, out_row = T.dynamic("rows, seq_len, width, out_row")
 
     @T.prim_func
     def mqa_logits(
-        q: T.Tensor((rows * heads, dim), dtype),
-        k: T.Tensor((seq_len, dim), dtype),
+        q: T.Tensor((rows * heads, dim), codes),
+        k: T.Tensor((seq_len, dim), codes),
         weights: T.Tensor((rows, heads), "float32"),
         k_scale: T.Tensor((seq_len,), "float32"),
         row_start: T.Tensor((rows,), "int32"),
@@ -43,35 +52,49 @@ def kernel(target: Target, *, heads: int, dim: int, dtype: str, out_dtype: str):
         fill: T.int32,
         out: T.StridedTensor((rows, width), (out_row, 1), out_dtype),
     ):
-        with T.Kernel(T.ceildiv(seq_len, keys), T.ceildiv(rows, queries), threads=tile.threads) as (
-            key_block,
-            row_block,
-        ):
-            q_tile = T.alloc_shared((queries * heads, dim), product)
+        with T.Kernel(
+            T.ceildiv(seq_len, keys * tile.steps), T.ceildiv(rows, tokens), threads=tile.threads
+        ) as (strip, row_block):
+            q_tile = T.alloc_shared((tokens * heads, dim), product)
             k_tile = T.alloc_shared((keys, dim), product)
-            dots = T.alloc_fragment((keys, queries * heads), "float32")
-            terms = T.alloc_fragment((keys, queries, heads), "float32")
-            scores = T.alloc_fragment((keys, queries), "float32")
-            first_key, first_row = key_block * keys, row_block * queries
-            T.copy(q[first_row * heads, 0], q_tile)
-            T.copy(k[first_key, 0], k_tile)
-            T.gemm(k_tile, q_tile, dots, transpose_B=True, clear_accum=True)
-            for s, t, h in T.Parallel(keys, queries, heads):
-                dot = dots[s, t * heads + h]
-                relu = T.if_then_else(dot < 0, 0, dot)  # NaN stays NaN
-                terms[s, t, h] = T.if_then_else(
-                    first_row + t < rows, weights[first_row + t, h] * relu, 0
-                )
-            T.reduce_sum(terms, scores, dim=2)
-            for s, t in T.Parallel(keys, queries):
-                row, key = first_row + t, first_key + s
-                if row < rows and key < seq_len:
-                    start = T.max(row_start[row], 0)
-                    column = key - compressed * start
-                    if key >= start and key < row_end[row] and column < width:
-                        out[row, column] = k_scale[key] * scores[s, t]
-                    elif fill != 0:
-                        out[row, key] = -INFINITY
+            dots = T.alloc_fragment((keys, tokens * heads), "float32")
+            terms = T.alloc_fragment((keys, tokens, heads), "float32")
+            scores = T.alloc_fragment((keys, tokens), "float32")
+            lowest = T.alloc_var("int32", init=INT_MAX)
+            highest = T.alloc_var("int32", init=0)
+
+            first_row = row_block * tokens
+            for t in T.serial(T.min(tokens, rows - first_row)):
+                lowest = T.min(lowest, row_start[first_row + t])
+                highest = T.max(highest, row_end[first_row + t])
+            # Tiles of the strip, and those of them that a row's range reaches.
+            begin = strip * tile.steps
+            end = T.min(begin + tile.steps, T.ceildiv(seq_len, keys))
+            first = T.max(T.min(T.truncdiv(lowest, keys), end), begin)
+            last = T.max(T.min(T.truncdiv(highest + keys - 1, keys), end), first)
+
+            load_operands(target, q, first_row * heads, rows * heads, q_tile, dtype)
+            for number in T.Pipelined(first, last, num_stages=tile.stages):
+                first_key = number * keys
+                load_operands(target, k, first_key, seq_len, k_tile, dtype)
+                T.gemm(k_tile, q_tile, dots, transpose_B=True, clear_accum=True)
+                score_tile(dots, weights, first_row, rows, terms, scores)
+                for s, t in T.Parallel(keys, tokens):
+                    row, key = first_row + t, first_key + s
+                    if row < rows and key < seq_len:
+                        start = T.max(row_start[row], 0)
+                        column = key - compressed * start
+                        inside = key >= start and key < row_end[row]
+                        score = k_scale[key] * (product_scale(target, dtype) * scores[s, t])
+                        if (inside or fill != 0) and column >= 0 and column < width:
+                            out[row, column] = T.if_then_else(inside, score, -INFINITY)
+            if fill != 0:
+                for other in T.serial(end - begin - (last - first)):
+                    skipped = begin + other
+                    tile_at = T.if_then_else(skipped < first, skipped, skipped + last - first)
+                    for t, s in T.Parallel(tokens, keys):
+                        if first_row + t < rows and tile_at * keys + s < seq_len:
+                            out[first_row + t, tile_at * keys + s] = -INFINITY
 
     return mqa_logits
 
@@ -99,8 +122,9 @@ def mqa_logits(run, q, k, weights, k_scale, row_start, row_end, layout, fill, ou
     run(
         kernel,
         configuration,
-        aligned(q).view(-1, dim),
-        *(aligned(t) for t in (k, weights, k_scale, row_start, row_end)),
+        operands(run.target, q).view(-1, dim),
+        operands(run.target, k),
+        *(aligned(t) for t in (weights, k_scale, row_start, row_end)),
         int(compressed),
         int(fill and not compressed),
         out,

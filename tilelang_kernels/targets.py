@@ -13,11 +13,14 @@ class Refused(ValueError):
 
 @dataclass(frozen=True)
 class Tile:
-    """Of a product: rows and columns of a block, and its threads."""
+    """Of a block: rows and columns of its product, its threads, how many tiles of rows it goes
+    through, and how many of them it holds to load ahead."""
 
     rows: int
     columns: int
     threads: int
+    steps: int = 1
+    stages: int = 1
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,14 @@ class Target:
         }
 
 
-NVIDIA = {"mqa_logits": Tile(rows=64, columns=128, threads=128)}
-AMD = {"mqa_logits": Tile(rows=64, columns=128, threads=256)}
+NVIDIA = {
+    "mqa_logits": Tile(rows=64, columns=128, threads=128, steps=16, stages=2),
+    "paged_mqa_logits": Tile(rows=64, columns=64, threads=128, steps=8, stages=2),
+}
+AMD = {
+    "mqa_logits": Tile(rows=64, columns=128, threads=256, steps=16, stages=1),
+    "paged_mqa_logits": Tile(rows=64, columns=64, threads=256, steps=8, stages=1),
+}
 
 _ALL = (
     Target("sm_80", "cuda", 163 * KIB, 32, None, NVIDIA),
@@ -61,12 +70,3 @@ _ALL = (
     Target("gfx950", "hip", 160 * KIB, 64, "float8_e4m3fn", AMD),
 )
 TARGETS = {target.name: target for target in _ALL}
-
-
-def product_type(target: Target, dtype: str) -> str:
-    """Of products of operands of `dtype`, a type's name in TileLang. Raises Refused."""
-    if dtype != "float8_e4m3fn" or target.fp8 == dtype:
-        return dtype
-    if target.fp8 is None:
-        return "bfloat16"
-    raise Refused(f"{dtype} on {target.name}, which multiplies {target.fp8}, is not supported yet")
