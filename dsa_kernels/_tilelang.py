@@ -6,6 +6,8 @@ import functools
 import importlib
 import importlib.util
 
+import torch
+
 PACKAGE = "tilelang_kernels"
 
 
@@ -22,6 +24,11 @@ def problem() -> str | None:
     """Why no kernel can be compiled here, or None."""
     if importlib.util.find_spec("tilelang") is None:
         return "tilelang is not installed (pip install 'dsa_kernels[tilelang]')"
+    compilers = importlib.import_module(f"{PACKAGE}.compilers")
+    try:
+        compilers.find_hipcc() if torch.version.hip else compilers.find_nvcc()
+    except compilers.NoCompiler as error:
+        return str(error)
     return None
 
 
@@ -34,3 +41,9 @@ def run(op: str, *arguments) -> None:
     from tilelang_kernels.device import OnDevice
 
     launcher(op)(OnDevice(arguments[0].device), *arguments)
+
+
+def warmup(device: torch.device) -> None:
+    if missing := problem():
+        raise RuntimeError(f"warmup: {missing}")
+    importlib.import_module(f"{PACKAGE}.device").prepare(device)

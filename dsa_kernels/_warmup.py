@@ -6,12 +6,13 @@ import ctypes
 
 import torch
 
+from dsa_kernels import _tilelang
 from dsa_kernels._cuda import code_directory
 from dsa_kernels._native import extension_path
 
 
 def warmup(device: torch.device | str | int | None = None, *, backend: str | None = None) -> None:
-    """Loads the code of every CUDA kernel onto a device.
+    """Loads the code of every kernel of a backend onto a device.
 
     A kernel is loaded at its first call otherwise, which takes its time and must not happen while
     a CUDA graph is captured. On a CPU there is nothing to load.
@@ -19,19 +20,27 @@ def warmup(device: torch.device | str | int | None = None, *, backend: str | Non
     Args:
         device: None is the current CUDA device, or the CPU where torch sees none.
         backend: "emulated" loads what runs in the emulator on CPU tensors; None or "native" is for
-            the device.
+            the device; "tilelang" compiles those kernels for it, which takes minutes the first
+            time and is kept on disk.
 
     Raises:
         ValueError: another backend, or a device that is neither CUDA nor a CPU.
-        RuntimeError: the kernels were not built, there is no driver, or it refuses them.
+        RuntimeError: the kernels were not built, there is no driver, or it refuses them; TileLang
+            or the compiler under it is missing, or there is no target for the device.
     """
-    if backend not in (None, "native", "emulated"):
-        raise ValueError(f'warmup: backend must be "native" or "emulated"; got {backend!r}.')
+    if backend not in (None, "native", "emulated", "tilelang"):
+        raise ValueError(
+            f'warmup: backend must be "native", "tilelang" or "emulated"; got {backend!r}.'
+        )
     if device is None:
         device = "cuda" if torch.cuda.is_available() and backend != "emulated" else "cpu"
     device = torch.device(device)
     if device.type not in ("cpu", "cuda"):
         raise ValueError(f"warmup: device must be CUDA or a CPU; got {device}.")
+    if backend == "tilelang":
+        if device.type == "cuda":
+            _tilelang.warmup(device)
+        return
     emulated = backend == "emulated"
     if device.type == "cpu" and not emulated:
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import types
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from dsa_kernels.testing.tilelang import in_emulator
 
 pytest.importorskip("tilelang", reason="tilelang is not installed: pip install .[tilelang]")
 
-from tilelang_kernels import lowering, mqa_logits, objects
+from tilelang_kernels import compilers, device, lowering, mqa_logits
 from tilelang_kernels.__main__ import main
 from tilelang_kernels.targets import TARGETS, Refused, Tile
 
@@ -56,48 +57,16 @@ def test_random_cases(op, target, seed):
     agrees(op, target, arguments)
 
 
-# Instructions of the matrix units that the kernels for bf16 and for fp8 must have.
-MATRIX = {
-    "sm_80": ("HMMA", "HMMA"),
-    "sm_89": ("HMMA", "QMMA"),
-    "sm_90a": ("HGMMA", "QGMMA"),
-    "sm_100a": ("HMMA", "HMMA"),
-    "sm_120": ("HMMA", "QMMA"),
-}
-
-
-@pytest.mark.parametrize("fp8", [False, True], ids=["bf16", "fp8"])
-@pytest.mark.parametrize("target", MATRIX)
-def test_cubins_multiply_by_matrix_instructions(target, fp8):
-    """A compiler that finds the operands undefined drops the products without a word."""
-    configuration = {
-        **MQA,
-        "heads": 64,
-        "dim": 128,
-        "dtype": "float8_e4m3fn" if fp8 else "bfloat16",
-    }
-    lowered = lowering.lower(mqa_logits.kernel(TARGETS[target], **configuration), TARGETS[target])
-    try:
-        made = objects.compile_object(lowered)
-    except objects.NoCompiler as error:
-        pytest.skip(str(error))
-    assert set(made.matrix) == {MATRIX[target][fp8]} and made.spills == 0
-
-
-def test_fnuz_products_are_refused():
-    configuration = {**MQA, "dtype": "float8_e4m3fn"}
-    with pytest.raises(Refused, match="float8_e4m3fn on gfx942, which multiplies float8_e4m3fnuz"):
-        mqa_logits.kernel(TARGETS["gfx942"], **configuration)
-
-
 def test_the_command_writes_source_and_says_what_it_refuses(tmp_path, capsys, monkeypatch):
-    wanted = [{**MQA}, {**MQA, "dtype": "float8_e4m3fn"}]
-    monkeypatch.setattr(mqa_logits, "CONFIGURATIONS", wanted)
+    monkeypatch.setattr(mqa_logits, "CONFIGURATIONS", [MQA, {**MQA, "dim": 128}])
+    limit = lowering.lower(mqa_logits.kernel(TARGETS["gfx942"], **MQA), TARGETS["gfx942"])
+    small = dataclasses.replace(TARGETS["gfx942"], shared_bytes=limit.shared_bytes)
+    monkeypatch.setitem(TARGETS, "gfx942", small)
     status = main(["lower", "--target", "gfx942", "--op", "mqa_logits", "--out", str(tmp_path)])
     text = capsys.readouterr().out.splitlines()
     assert status == 0 and len(text) == 2
     assert "mfma" in (tmp_path / "mqa_logits_8_64_bfloat16_float32.gfx942.hip").read_text()
-    assert "8_64_float8_e4m3fn_float32.gfx942: refused: " in text[1]
+    assert "8_128_bfloat16_float32.gfx942: refused: " in text[1]
 
 
 def test_a_tile_that_does_not_fit_is_refused():
@@ -138,3 +107,68 @@ def test_availability():
     with in_emulator("sm_80"):
         assert [op for op in OPS if "tilelang" in dsa_kernels.backends(op)] == PORTED
     assert not any("tilelang" in dsa_kernels.backends(op) for op in OPS)
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A GPU as torch describes it, and what is compiled for it: [(target, function)]."""
+    compiled = []
+
+    def compile(function, target, pass_configs):
+        assert pass_configs == lowering.PASS_CONFIGS
+        compiled.append((target["arch"], function))
+        return lambda *arguments: compiled.append(arguments)
+
+    monkeypatch.setattr(device.tilelang, "compile", compile)
+    monkeypatch.setattr(_tilelang, "problem", lambda: None)
+
+    def describe(major, minor):
+        properties = types.SimpleNamespace(major=major, minor=minor)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
+        return compiled
+
+    caches = device.target_of, device._compiled
+    for cache in caches:
+        cache.cache_clear()
+    yield describe
+    for cache in caches:
+        cache.cache_clear()
+
+
+@pytest.mark.parametrize("version, target", [((8, 0), "sm_80"), ((9, 0), "sm_90a")])
+def test_a_gpu_gets_the_kernels_of_its_target(gpu, version, target):
+    compiled = gpu(*version)
+    scores, out = torch.zeros(3, 5), torch.zeros(3, 2, dtype=torch.int32)
+    for _ in range(2):
+        _tilelang.launcher("topk_indices")(device.OnDevice(None), scores, None, None, 2, out)
+    assert [what[0] for what in compiled if what[0] == target] == [target]  # once
+    assert len(compiled) == 3 and compiled[1][-1] is out
+
+
+def test_a_gpu_without_a_target_is_refused(gpu):
+    gpu(7, 5)
+    with pytest.raises(RuntimeError, match="no TileLang target is for sm_75; there are sm_80"):
+        device.OnDevice(None)
+
+
+def test_warmup_compiles_every_kernel_that_is_not_refused(gpu, monkeypatch):
+    compiled = gpu(8, 9)
+    configurations = [MQA, {**MQA, "dim": 128}]
+    monkeypatch.setattr(device, "OPS", ["mqa_logits"])
+    monkeypatch.setattr(mqa_logits, "CONFIGURATIONS", configurations)
+    limit = lowering.lower(mqa_logits.kernel(TARGETS["sm_89"], **MQA), TARGETS["sm_89"])
+    small = dataclasses.replace(TARGETS["sm_89"], shared_bytes=limit.shared_bytes)
+    monkeypatch.setitem(TARGETS, "sm_89", small)
+    dsa_kernels.warmup("cuda:0", backend="tilelang")
+    assert [target for target, _ in compiled] == ["sm_89"]
+
+
+def test_what_is_missing_is_said(monkeypatch):
+    monkeypatch.setattr(_tilelang, "problem", _tilelang.problem.__wrapped__)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("NVCC", "")
+    monkeypatch.setattr(compilers.shutil, "which", lambda *_, **__: None)
+    with pytest.raises(RuntimeError, match="warmup: nvcc was not found"):
+        dsa_kernels.warmup("cuda:0", backend="tilelang")
+    monkeypatch.setattr(_tilelang.importlib.util, "find_spec", lambda _: None)
+    assert _tilelang.problem() == "tilelang is not installed (pip install 'dsa_kernels[tilelang]')"

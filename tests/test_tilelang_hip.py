@@ -9,11 +9,12 @@ import pytest
 pytest.importorskip("tilelang", reason="tilelang is not installed: pip install .[tilelang]")
 
 from tilelang_kernels import lowering, mqa_logits, objects
+from tilelang_kernels.compilers import NoCompiler, find_clang
 from tilelang_kernels.targets import TARGETS
 
 try:
-    CLANG = objects.find_clang()
-except objects.NoCompiler as error:
+    CLANG = find_clang()
+except NoCompiler as error:
     pytest.skip(str(error), allow_module_level=True)
 
 each_target = pytest.mark.parametrize("target", ["gfx942", "gfx950"])

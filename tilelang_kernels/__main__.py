@@ -1,6 +1,7 @@
 """Source of an op's kernels for a target, and objects where the compiler for it is installed.
 
 python -m tilelang_kernels lower --target gfx950 --op mqa_logits --out kernels/
+python -m tilelang_kernels check        holds objects of all targets against objects.json
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import sys
 from pathlib import Path
 
 from tilelang_kernels import OPS
+from tilelang_kernels.compilers import NoCompiler
 from tilelang_kernels.targets import TARGETS, Refused
 
 
@@ -37,7 +39,7 @@ def lower(target_name: str, op: str, out: Path) -> int:
         stem.with_name(f"{stem.name}.{source_suffix}").write_text(lowered.source)
         try:
             made = objects.compile_object(lowered)
-        except objects.NoCompiler as error:
+        except NoCompiler as error:
             print(f"{stem.name}: source only: {error}", flush=True)
             continue
         except RuntimeError as error:
@@ -60,7 +62,15 @@ def main(argv: list[str] | None = None) -> int:
     command.add_argument("--target", required=True, choices=sorted(TARGETS))
     command.add_argument("--op", required=True, choices=OPS)
     command.add_argument("--out", type=Path, default=Path("tilelang_objects"), metavar="DIR")
+    command = commands.add_parser("check", help="objects against what was recorded of them")
+    command.add_argument("--target", action="append", choices=sorted(TARGETS))
+    command.add_argument("--op", action="append", choices=OPS)
+    command.add_argument("--update", action="store_true", help="record what is found")
     args = parser.parse_args(argv)
+    if args.command == "check":
+        from tilelang_kernels.check import check
+
+        return check(args.op or list(OPS), args.target or list(TARGETS), args.update)
     return lower(args.target, args.op, args.out)
 
 

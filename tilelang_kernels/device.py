@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import importlib
 
 import tilelang
 import torch
 
+from tilelang_kernels import OPS
 from tilelang_kernels.lowering import PASS_CONFIGS, lower
-from tilelang_kernels.targets import TARGETS, Target
+from tilelang_kernels.targets import TARGETS, Refused, Target
 
 
 @functools.cache
@@ -32,6 +35,16 @@ def _compiled(builder, target: Target, configuration: tuple):
     return tilelang.compile(
         function, target=target.specification, pass_configs=PASS_CONFIGS
     )
+
+
+def prepare(device: torch.device) -> None:
+    """Compiles all kernels that the device's target does not refuse."""
+    target = target_of(device)
+    for op in OPS:
+        module = importlib.import_module(f"tilelang_kernels.{op}")
+        for configuration in module.CONFIGURATIONS:
+            with contextlib.suppress(Refused):
+                _compiled(module.kernel, target, tuple(sorted(configuration.items())))
 
 
 class OnDevice:

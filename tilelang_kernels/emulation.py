@@ -7,8 +7,9 @@ import tempfile
 from pathlib import Path
 
 from tilelang_kernels.cache import kept
+from tilelang_kernels.compilers import find_nvcc
 from tilelang_kernels.lowering import Lowered, bind, evaluate, lower
-from tilelang_kernels.objects import find_nvcc, nvcc_flags, run
+from tilelang_kernels.objects import nvcc_flags, run
 from tilelang_kernels.targets import Target
 
 
@@ -23,7 +24,7 @@ def ptx_of(lowered: Lowered) -> str:
             run(find_nvcc(), "-ptx", *flags, str(source), "-o", str(made))
             return made.read_bytes()
 
-    return kept("ptx", [lowered.source, *flags], compiled).decode()
+    return kept("ptx", [lowered.source, *flags, run(find_nvcc(), "--version")], compiled).decode()
 
 
 @functools.cache

@@ -5,11 +5,9 @@ CUDA: nvcc. AMD: clang 22, with the headers of tilelang_kernels/hip in place of 
 
 from __future__ import annotations
 
-import os
+import pickle
 import re
-import shutil
 import subprocess
-import sys
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
@@ -17,13 +15,11 @@ from pathlib import Path
 
 import tilelang
 
+from tilelang_kernels.cache import kept
+from tilelang_kernels.compilers import find_clang, find_cuobjdump, find_nvcc
 from tilelang_kernels.lowering import Lowered
 
 HIP_HEADERS = Path(__file__).parent / "hip"
-
-
-class NoCompiler(RuntimeError):
-    """A tool that is not installed."""
 
 
 @dataclass(frozen=True)
@@ -32,29 +28,6 @@ class Object:
     registers: int
     spills: int  # bytes on CUDA, registers on AMD
     matrix: dict[str, int]  # instructions of the matrix units, and how many stand in the code
-
-
-def find_nvcc() -> str:
-    for candidate in (os.environ.get("NVCC"), "nvcc", "/usr/local/cuda/bin/nvcc"):
-        if candidate and (path := shutil.which(candidate)):
-            return path
-    raise NoCompiler("nvcc was not found: NVCC, PATH, /usr/local/cuda")
-
-
-def find_cuobjdump() -> str:
-    triton = [Path(folder) / "triton/backends/nvidia/bin" for folder in sys.path]
-    found = shutil.which("cuobjdump") or shutil.which(
-        "cuobjdump", path=os.pathsep.join(map(str, triton))
-    )
-    if found is None:
-        raise NoCompiler("cuobjdump was not found: on PATH, or in the package triton")
-    return found
-
-
-def find_clang() -> str:
-    if path := shutil.which("clang++-22"):
-        return path
-    raise NoCompiler("clang++-22 was not found (Debian packages clang-22 and lld-22)")
 
 
 def run(*command: str) -> str:
@@ -70,9 +43,18 @@ def nvcc_flags(target: str) -> list[str]:
 
 
 def compile_object(lowered: Lowered) -> Object:
-    with tempfile.TemporaryDirectory() as folder:
-        compiler = _cubin if lowered.target.kind == "cuda" else _hsaco
-        return compiler(lowered, Path(folder))
+    """Kept on disk. Raises NoCompiler, RuntimeError."""
+    is_cuda = lowered.target.kind == "cuda"
+    compiler = find_nvcc() if is_cuda else find_clang()
+
+    def compiled() -> bytes:
+        with tempfile.TemporaryDirectory() as folder:
+            return pickle.dumps((_cubin if is_cuda else _hsaco)(lowered, Path(folder)))
+
+    files = [Path(__file__), *([] if is_cuda else sorted(HIP_HEADERS.rglob("*.h*")))]
+    sources = [lowered.source, lowered.target.name, run(compiler, "--version")]
+    sources += [file.read_text() for file in files if file.is_file()]
+    return pickle.loads(kept("object", sources, compiled))
 
 
 def _cubin(lowered: Lowered, folder: Path) -> Object:

@@ -1,0 +1,57 @@
+"""Kernels of DeepSeek-V3.2's shapes on every target: sources, limits, and what machine code holds."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+pytest.importorskip("tilelang", reason="tilelang is not installed: pip install .[tilelang]")
+
+from tilelang_kernels import OPS, check
+from tilelang_kernels.compilers import NoCompiler
+from tilelang_kernels.targets import TARGETS
+
+RECORDED = json.loads(check.RECORDED.read_text())
+KERNELS = [(op, configuration) for op in OPS for configuration in check.TYPICAL[op]]
+each_target = pytest.mark.parametrize("target", TARGETS)
+each_kernel = pytest.mark.parametrize(
+    ("op", "configuration"), KERNELS, ids=lambda v: v if isinstance(v, str) else check.name_of(v)
+)
+
+
+def test_every_kernel_is_recorded_for_every_target():
+    names = [f"{op} {check.name_of(configuration)}".strip() for op, configuration in KERNELS]
+    assert {name: list(TARGETS) for name in names} == {
+        name: list(held) for name, held in RECORDED.items()
+    }
+
+
+@pytest.mark.parametrize("target", ["sm_80", "gfx942"])  # which differ most
+@each_kernel
+def test_sources_keep_to_the_limits(op, configuration, target):
+    lowered = check.lowered(op, configuration, TARGETS[target])
+    held = RECORDED[f"{op} {check.name_of(configuration)}".strip()][target]
+    assert lowered.shared_bytes == held["shared"] <= TARGETS[target].shared_bytes
+
+
+@pytest.mark.slow  # each takes a compiler some seconds
+@each_target
+@each_kernel
+def test_objects_are_as_recorded(op, configuration, target):
+    try:
+        found = check.measure(op, configuration, TARGETS[target])
+    except NoCompiler as error:
+        pytest.skip(str(error))
+    held = RECORDED[f"{op} {check.name_of(configuration)}".strip()][target]
+    assert check.difference(found, held) is None, found
+
+
+def test_differences():
+    held = {"shared": 10, "registers": 100, "matrix": {"HMMA": 4}}
+    assert check.difference(held, held) is None
+    assert check.difference(held | {"registers": 99}, held) is None
+    assert check.difference(held | {"registers": 101}, held) == "registers: 101, recorded 100"
+    assert check.difference(held | {"shared": 9}, held) == "shared: 9, recorded 10"
+    assert "matrix" in check.difference(held | {"matrix": {}}, held)
+    assert "recorded None" in check.difference(held, {})

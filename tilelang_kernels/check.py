@@ -1,0 +1,83 @@
+"""What the kernels of DeepSeek-V3.2's shapes come to on each target, held by objects.json.
+
+python -m tilelang_kernels check [--op OP] [--target TARGET] [--update]
+
+Shared memory and matrix instructions are to be as recorded, registers not more, spills none: a
+compiler that finds operands undefined drops products without a word, and a later change could bloat
+a kernel unseen.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+
+from tilelang_kernels import OPS, lowering, objects
+from tilelang_kernels.compilers import NoCompiler
+from tilelang_kernels.targets import TARGETS, Target
+
+RECORDED = Path(__file__).with_name("objects.json")
+INDEXER = {"heads": 64, "dim": 128}
+FP8_SCORES = INDEXER | {"dtype": "float8_e4m3fn", "out_dtype": "float32"}
+# Of each op, the kernels that are looked at.
+TYPICAL = {
+    "mqa_logits": [FP8_SCORES, FP8_SCORES | {"dtype": "bfloat16"}],
+    "paged_mqa_logits": [INDEXER | {"out_dtype": "float32"}],
+}
+
+
+def name_of(configuration: dict) -> str:
+    return " ".join(map(str, configuration.values()))
+
+
+def lowered(op: str, configuration: dict, target: Target) -> lowering.Lowered:
+    module = importlib.import_module(f"tilelang_kernels.{op}")
+    return lowering.lower(module.kernel(target, **configuration), target)
+
+
+def measure(op: str, configuration: dict, target: Target) -> dict:
+    """Raises NoCompiler, Refused."""
+    source = lowered(op, configuration, target)
+    made = objects.compile_object(source)
+    if made.spills:
+        raise RuntimeError(f"{op} {name_of(configuration)} spills on {target.name}: {made.spills}")
+    return {"shared": source.shared_bytes, "registers": made.registers, "matrix": made.matrix}
+
+
+def difference(found: dict, recorded: dict) -> str | None:
+    """What is not as recorded, or None."""
+    for name, value in found.items():
+        was = recorded.get(name)
+        if value != was and not (name == "registers" and was is not None and value < was):
+            return f"{name}: {value}, recorded {was}"
+    return None
+
+
+def cell(found: dict) -> str:
+    matrix = ", ".join(f"{count} {opcode}" for opcode, count in found["matrix"].items())
+    return f"{found['registers']} regs, {found['shared'] / 1024:.0f} KB" + f", {matrix}" * bool(matrix)
+
+
+def check(ops: list[str], targets: list[str], update: bool) -> int:
+    """Prints the table; the exit status is 1 if something is not as recorded."""
+    recorded = json.loads(RECORDED.read_text()) if RECORDED.exists() else {}
+    failed = False
+    for op in ops:
+        for configuration in TYPICAL[op]:
+            kernel = f"{op} {name_of(configuration)}".strip()
+            for target in targets:
+                try:
+                    found = measure(op, configuration, TARGETS[target])
+                except NoCompiler as error:
+                    print(f"{kernel} | {target} | source only: {error}", flush=True)
+                    continue
+                held = recorded.setdefault(kernel, {})
+                wrong = None if update else difference(found, held.get(target, {}))
+                if update:
+                    held[target] = found
+                failed |= wrong is not None
+                print(f"{kernel} | {target} | {wrong or cell(found)}", flush=True)
+    if update:
+        RECORDED.write_text(json.dumps(recorded, indent=1) + "\n")
+    return int(failed)
