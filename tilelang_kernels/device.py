@@ -32,9 +32,7 @@ def target_of(device: torch.device) -> Target:
 def _compiled(builder, target: Target, configuration: tuple):
     function = builder(target, **dict(configuration))
     lower(function, target)  # refuses what the compiler does not
-    return tilelang.compile(
-        function, target=target.specification, pass_configs=PASS_CONFIGS
-    )
+    return tilelang.compile(function, target=target.specification, pass_configs=PASS_CONFIGS)
 
 
 def prepare(device: torch.device) -> None:

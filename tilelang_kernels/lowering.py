@@ -17,8 +17,9 @@ from tilelang import tvm
 from tilelang_kernels.cache import kept
 from tilelang_kernels.hazards import Hazards
 from tilelang_kernels.targets import Refused, Target
-# Warp specialisation gives fragments that a copy fills to the producer alone, and on sm_120 asks for
-# registers as only sm_90a and sm_100a can.
+
+# Warp specialisation asks for registers on sm_120 in a way that only sm_90a and sm_100a have, and it
+# gives fragments that a copy fills to the producer alone, while consumers go on reading their own.
 PASS_CONFIGS = {"tl.disable_warp_specialized": True}
 
 
@@ -97,9 +98,12 @@ def check(lowered: Lowered) -> None:
         )
     if threads % target.wave:
         raise Refused(f"{threads} threads are no multiple of {target.name}'s {target.wave}")
-    # Consumers then go on reading their own, which nobody writes; the compiler drops the products.
+    # The compiler drops products of what nobody writes.
     if lost := re.findall(r"\b\w+_producer_ws\b", lowered.source):
         raise Refused(f"{lowered.name}: consumers never see {sorted(set(lost))}")
+    # What cp.async writes is not ordered with wgmma's reads but by a fence, which is not there.
+    if "cp_async" in lowered.source and "wgmma" in lowered.source:
+        raise Refused(f"{lowered.name}: wgmma reads what cp.async writes, with no fence between")
 
 
 def _tensor_maps(host) -> dict[str, TensorMap]:
