@@ -48,7 +48,10 @@ class Target:
         }
 
 
-NVIDIA = {"mqa_logits": Tile(rows=64, columns=128, threads=128)}
+NVIDIA = {
+    "mqa_logits": Tile(rows=64, columns=128, threads=128),
+    "sparse_mla_prefill": Tile(rows=64, columns=64, threads=256),
+}
 AMD = {"mqa_logits": Tile(rows=64, columns=128, threads=256)}
 
 _ALL = (
