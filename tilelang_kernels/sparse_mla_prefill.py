@@ -7,7 +7,7 @@ import tilelang.language as T
 import torch
 
 from tilelang_kernels.arguments import aligned, aligned_pages, chunks, page_chunks
-from tilelang_kernels.attention import D_V, INFINITY, LARGEST, attend, exp
+from tilelang_kernels.attention import D_V, INFINITY, allocate, attend, begin, divided, log_sum, max_logit
 from tilelang_kernels.targets import Target
 
 CONFIGURATIONS = [{"cache_format": "bf16", "d_qk": d_qk} for d_qk in (576, 512)]
@@ -37,20 +37,13 @@ def kernel(target: Target, *, cache_format: str, d_qk: int):
         with T.Kernel(T.ceildiv(num_heads, heads), rows, threads=tile.threads) as (group, row):
             q_tile = T.alloc_shared((heads, d_qk), "bfloat16")
             kv = T.alloc_shared((keys, d_qk), "bfloat16")
-            weights = T.alloc_shared((heads, keys), "bfloat16")
             base = T.alloc_shared((keys,), "int64")
             valid = T.alloc_shared((keys,), "bool")
-            scores = T.alloc_fragment((heads, keys), "float32")
+            softmax = allocate(heads, keys)
             total = T.alloc_fragment((heads,), "float32")
-            top = T.alloc_fragment((heads,), "float32")
-            before = T.alloc_fragment((heads,), "float32")
-            block_sum = T.alloc_fragment((heads,), "float32")
-            acc = T.alloc_fragment((heads, D_V), "float32")
             first_head = group * heads
             T.copy(q[row, first_head, 0], q_tile)
-            T.fill(acc, 0)
-            T.fill(total, 0)
-            T.fill(top, -LARGEST)
+            begin(softmax)
             count = T.min(length[row], topk)
             for block in T.serial(T.ceildiv(T.max(count, 0), keys)):
                 for s in T.Parallel(keys):
@@ -64,24 +57,18 @@ def kernel(target: Target, *, cache_format: str, d_qk: int):
                     kv[s, part * 64 + c * 8 + e] = T.if_then_else(
                         valid[s], cache[base[s] + part * 8 + c, e], T.cast(0, "bfloat16")
                     )
-                attend(q_tile, kv, valid, scores, weights, top, before, total, block_sum, acc, sm_scale)
+                attend(softmax, q_tile, kv, valid, sm_scale)
+            T.reduce_sum(softmax.sums, total, dim=1)
             for h in T.Parallel(heads):
                 if first_head + h < num_heads:
-                    max_logits[row, first_head + h] = T.if_then_else(
-                        total[h] == 0, -INFINITY, T.if_then_else(total[h] < INFINITY, top[h], total[h])
-                    )
-                    lse[row, first_head + h] = T.if_then_else(
-                        total[h] == 0, -INFINITY, top[h] + T.log(total[h]) + 0 * total[h]
-                    )
-            for h in T.Parallel(heads):
-                before[h] = T.if_then_else(
-                    first_head + h < num_heads, exp(sink[first_head + h] - top[h]), 0
-                )
-            for h, d in T.Parallel(heads, D_V):
-                acc[h, d] = T.if_then_else(total[h] == 0, 0, acc[h, d] / (total[h] + before[h]))
+                    max_logits[row, first_head + h] = max_logit(softmax.top[h], total[h])
+                    lse[row, first_head + h] = log_sum(softmax.top[h], total[h])
             for h, d in T.Parallel(heads, D_V):
                 if first_head + h < num_heads:
-                    out[row, first_head + h, d] = T.cast(acc[h, d], "bfloat16")
+                    out[row, first_head + h, d] = T.cast(
+                        divided(softmax.out[h, d], softmax.top[h], total[h], sink[first_head + h]),
+                        "bfloat16",
+                    )
 
     return sparse_mla_prefill
 
