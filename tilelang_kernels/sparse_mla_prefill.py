@@ -10,11 +10,11 @@ from tilelang_kernels.arguments import aligned, aligned_pages, chunks, page_chun
 from tilelang_kernels.attention import D_V, INFINITY, allocate, attend, begin, divided, log_sum, max_logit
 from tilelang_kernels.targets import Target
 
-CONFIGURATIONS = [{"cache_format": "bf16", "d_qk": d_qk} for d_qk in (576, 512)]
+CONFIGURATIONS = [{"cache_format": "bf16", "d_qk": d_qk, "narrow": narrow} for d_qk in (576, 512) for narrow in (False, True)]
 
 
-def kernel(target: Target, *, cache_format: str, d_qk: int):
-    tile = target.tiles["sparse_mla_prefill"]
+def kernel(target: Target, *, cache_format: str, d_qk: int, narrow: bool):
+    tile = target.tiles["sparse_mla_narrow" if narrow else "sparse_mla"]
     heads, keys = tile.rows, tile.columns
     rows, num_heads, topk, num_chunks = T.dynamic("rows, num_heads, topk, num_chunks")
 
@@ -97,7 +97,7 @@ def sparse_mla_prefill(
     results = [torch.empty_like(t, memory_format=torch.contiguous_format) for t in (out, max_logits, lse)]
     run(
         kernel,
-        {"cache_format": cache_format or "bf16", "d_qk": d_qk},
+        {"cache_format": cache_format or "bf16", "d_qk": d_qk, "narrow": num_heads <= 16},
         aligned(q),
         chunks(pages, torch.bfloat16),
         *(aligned(t) for t in (indices, kv_start, topk_length, attn_sink)),

@@ -48,20 +48,34 @@ class Target:
         }
 
 
+# Of attention, rows are heads and columns keys; "narrow" is for 16 heads and fewer.
 NVIDIA = {
     "mqa_logits": Tile(rows=64, columns=128, threads=128),
-    "sparse_mla_prefill": Tile(rows=64, columns=64, threads=256),
+    "sparse_mla": Tile(rows=64, columns=64, threads=256),
+    "sparse_mla_narrow": Tile(rows=16, columns=64, threads=128),
 }
-AMD = {"mqa_logits": Tile(rows=64, columns=128, threads=256)}
+NVIDIA_99K = NVIDIA | {
+    "sparse_mla": Tile(rows=32, columns=32, threads=128),
+    "sparse_mla_narrow": Tile(rows=16, columns=32, threads=128),
+}
+GFX942 = {
+    "mqa_logits": Tile(rows=64, columns=128, threads=256),
+    "sparse_mla": Tile(rows=32, columns=16, threads=128),
+    "sparse_mla_narrow": Tile(rows=16, columns=32, threads=128),
+}
+GFX950 = GFX942 | {
+    "sparse_mla": Tile(rows=64, columns=32, threads=256),
+    "sparse_mla_narrow": Tile(rows=16, columns=64, threads=128),
+}
 
 _ALL = (
     Target("sm_80", "cuda", 163 * KIB, 32, None, NVIDIA),
-    Target("sm_89", "cuda", 99 * KIB, 32, "float8_e4m3fn", NVIDIA),
+    Target("sm_89", "cuda", 99 * KIB, 32, "float8_e4m3fn", NVIDIA_99K),
     Target("sm_90a", "cuda", 227 * KIB, 32, "float8_e4m3fn", NVIDIA),
     Target("sm_100a", "cuda", 227 * KIB, 32, "float8_e4m3fn", NVIDIA),
-    Target("sm_120", "cuda", 99 * KIB, 32, "float8_e4m3fn", NVIDIA),
-    Target("gfx942", "hip", 64 * KIB, 64, "float8_e4m3fnuz", AMD),
-    Target("gfx950", "hip", 160 * KIB, 64, "float8_e4m3fn", AMD),
+    Target("sm_120", "cuda", 99 * KIB, 32, "float8_e4m3fn", NVIDIA_99K),
+    Target("gfx942", "hip", 64 * KIB, 64, "float8_e4m3fnuz", GFX942),
+    Target("gfx950", "hip", 160 * KIB, 64, "float8_e4m3fn", GFX950),
 )
 TARGETS = {target.name: target for target in _ALL}
 
