@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 
 import tilelang.language as T
 
-D_V = 512
+from dsa_kernels.formats import D_V
+
+
 LARGEST = 3.4028234663852886e38  # of float32
 LOG2_E = 1.4426950408889634
 INFINITY, NAN = float("inf"), float("nan")

@@ -6,22 +6,33 @@
 import tilelang.language as T
 import torch
 
-from tilelang_kernels.arguments import aligned, aligned_pages, chunks, page_chunks
-from tilelang_kernels.attention import D_V, INFINITY, allocate, attend, begin, divided, log_sum, max_logit
+from dsa_kernels.formats import D_V
+from tilelang_kernels import attention, gathering
+from tilelang_kernels.arguments import aligned, aligned_pages, page_chunks
+from tilelang_kernels.fp8 import code_type
 from tilelang_kernels.targets import Target
 
-CONFIGURATIONS = [{"cache_format": "bf16", "d_qk": d_qk, "narrow": narrow} for d_qk in (576, 512) for narrow in (False, True)]
+# All kernels of the op: one for 16 heads and fewer, and one for more.
+CONFIGURATIONS = [
+    {"cache_format": cache_format, "d_qk": d_qk, "narrow": narrow}
+    for cache_format, d_qk in (("bf16", 576), ("bf16", 512), ("v32", 576), ("v4", 512))
+    for narrow in (False, True)
+]
 
 
 def kernel(target: Target, *, cache_format: str, d_qk: int, narrow: bool):
     tile = target.tiles["sparse_mla_narrow" if narrow else "sparse_mla"]
     heads, keys = tile.rows, tile.columns
-    rows, num_heads, topk, num_chunks = T.dynamic("rows, num_heads, topk, num_chunks")
+    scale_type, scale_width = gathering.scale_type(cache_format)
+    rows, num_heads, topk = T.dynamic("rows, num_heads, topk")
+    num_chunks, num_scales = T.dynamic("num_chunks, num_scales")
 
     @T.prim_func
     def sparse_mla_prefill(
         q: T.Tensor((rows, num_heads, d_qk), "bfloat16"),
-        cache: T.Tensor((num_chunks, 8), "bfloat16"),
+        codes: T.Tensor((num_chunks, 16), code_type(target)),
+        halves: T.Tensor((num_chunks, 8), "bfloat16"),
+        scales: T.Tensor((num_scales, scale_width), scale_type),
         indices: T.Tensor((rows, topk), "int32"),
         start: T.Tensor((rows,), "int32"),
         length: T.Tensor((rows,), "int32"),
@@ -37,49 +48,67 @@ def kernel(target: Target, *, cache_format: str, d_qk: int, narrow: bool):
         with T.Kernel(T.ceildiv(num_heads, heads), rows, threads=tile.threads) as (group, row):
             q_tile = T.alloc_shared((heads, d_qk), "bfloat16")
             kv = T.alloc_shared((keys, d_qk), "bfloat16")
-            base = T.alloc_shared((keys,), "int64")
-            valid = T.alloc_shared((keys,), "bool")
-            softmax = allocate(heads, keys)
+            selection = gathering.allocate(keys)
+            softmax = attention.allocate(heads, keys)
             total = T.alloc_fragment((heads,), "float32")
             first_head = group * heads
-            T.copy(q[row, first_head, 0], q_tile)
-            begin(softmax)
             count = T.min(length[row], topk)
+            T.copy(q[row, first_head, 0], q_tile)
+            attention.begin(softmax)
             for block in T.serial(T.ceildiv(T.max(count, 0), keys)):
-                for s in T.Parallel(keys):
-                    i = block * keys + s
-                    index = T.if_then_else(i < count, indices[row, i], -1)
-                    slot = T.cast(index, "int64") + start[row]
-                    valid[s] = index >= 0 and slot >= 0 and slot < capacity
-                    page = T.truncdiv(slot, page_size)
-                    base[s] = page * page_chunks + (slot - page * page_size) * (d_qk // 8)
-                for part, s, c, e in T.Parallel(d_qk // 64, keys, 8, 8):
-                    kv[s, part * 64 + c * 8 + e] = T.if_then_else(
-                        valid[s], cache[base[s] + part * 8 + c, e], T.cast(0, "bfloat16")
-                    )
-                attend(softmax, q_tile, kv, valid, sm_scale)
+                gathering.locate(
+                    selection,
+                    cache_format,
+                    d_qk,
+                    indices,
+                    row,
+                    block * keys,
+                    count,
+                    start[row],
+                    (capacity, page_size, page_chunks),
+                )
+                gathering.gather(target, cache_format, selection, (codes, halves, scales), kv)
+                attention.attend(softmax, q_tile, kv, selection.valid, sm_scale)
             T.reduce_sum(softmax.sums, total, dim=1)
             for h in T.Parallel(heads):
                 if first_head + h < num_heads:
-                    max_logits[row, first_head + h] = max_logit(softmax.top[h], total[h])
-                    lse[row, first_head + h] = log_sum(softmax.top[h], total[h])
+                    max_logits[row, first_head + h] = attention.max_logit(softmax.top[h], total[h])
+                    lse[row, first_head + h] = attention.log_sum(softmax.top[h], total[h])
             for h, d in T.Parallel(heads, D_V):
                 if first_head + h < num_heads:
-                    out[row, first_head + h, d] = T.cast(
-                        divided(softmax.out[h, d], softmax.top[h], total[h], sink[first_head + h]),
-                        "bfloat16",
+                    value = attention.divided(
+                        softmax.out[h, d], softmax.top[h], total[h], sink[first_head + h]
                     )
+                    out[row, first_head + h, d] = T.cast(value, "bfloat16")
 
     return sparse_mla_prefill
 
 
 def sparse_mla_prefill(
-    run, q, kv, cache, indices, kv_start, topk_length, attn_sink, sm_scale, cache_format, out,
-    max_logits, lse,
+    run,
+    q,
+    kv,
+    cache,
+    indices,
+    kv_start,
+    topk_length,
+    attn_sink,
+    sm_scale,
+    cache_format,
+    out,
+    max_logits,
+    lse,
 ) -> None:
+    """The op's schema; `run` is what runs kernels."""
     (rows, num_heads, d_qk), topk = q.shape, indices.shape[1]
-    pages = kv[None] if cache is None else cache
+    cache_format = cache_format or "bf16"
+    pages = aligned(kv)[None] if cache is None else cache
     capacity = pages.shape[0] * pages.shape[1]
+    if capacity * topk == 0:
+        out.zero_()
+        max_logits.fill_(-attention.INFINITY)
+        lse.fill_(-attention.INFINITY)
+        return
     if rows == 0:
         return
     if kv_start is None:
@@ -87,19 +116,14 @@ def sparse_mla_prefill(
     if topk_length is None:
         topk_length = torch.full((rows,), topk, dtype=torch.int32, device=q.device)
     if attn_sink is None:
-        attn_sink = torch.full((num_heads,), -INFINITY, device=q.device)
-    if capacity == 0 or topk == 0:
-        out.zero_()
-        max_logits.fill_(-INFINITY)
-        lse.fill_(-INFINITY)
-        return
-    pages = aligned_pages(pages if cache is not None else aligned(kv)[None])
-    results = [torch.empty_like(t, memory_format=torch.contiguous_format) for t in (out, max_logits, lse)]
+        attn_sink = torch.full((num_heads,), -attention.INFINITY, device=q.device)
+    pages = aligned_pages(pages)
+    results = [t if t.is_contiguous() and t.data_ptr() % 16 == 0 else t.new_empty(t.shape) for t in (out, max_logits, lse)]
     run(
         kernel,
-        {"cache_format": cache_format or "bf16", "d_qk": d_qk, "narrow": num_heads <= 16},
+        {"cache_format": cache_format, "d_qk": d_qk, "narrow": num_heads <= 16},
         aligned(q),
-        chunks(pages, torch.bfloat16),
+        *gathering.views(pages, run.target, cache_format),
         *(aligned(t) for t in (indices, kv_start, topk_length, attn_sink)),
         sm_scale,
         capacity,
@@ -107,5 +131,6 @@ def sparse_mla_prefill(
         page_chunks(pages),
         *results,
     )
-    for t, r in zip((out, max_logits, lse), results, strict=True):
-        t.copy_(r)
+    for t, result in zip((out, max_logits, lse), results, strict=True):
+        if t is not result:
+            t.copy_(result)
