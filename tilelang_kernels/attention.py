@@ -51,13 +51,13 @@ def begin(softmax: Softmax):
 
 
 @T.macro
-def attend(softmax: Softmax, q, kv, valid, sm_scale):
-    """A block of keys joins. q [heads, d_qk], kv [keys, d_qk], valid [keys]."""
+def attend(softmax: Softmax, q, kv, valid, which, sm_scale):
+    """A block of keys joins. q [heads, d_qk], kv [keys, d_qk], valid [:, keys]"""
     scores, sums, top, factor, out, weights = softmax
     heads, keys = scores.shape
     T.gemm(q, kv, scores, transpose_B=True, clear_accum=True)
     for h, s in T.Parallel(heads, keys):
-        scores[h, s] = T.if_then_else(valid[s], scores[h, s] * sm_scale, -INFINITY)
+        scores[h, s] = T.if_then_else(valid[which, s], scores[h, s] * sm_scale, -INFINITY)
     T.copy(top, factor)
     T.reduce_max(scores, top, dim=1, clear=False)
     for h in T.Parallel(heads):

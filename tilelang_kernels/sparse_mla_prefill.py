@@ -7,9 +7,8 @@ import tilelang.language as T
 import torch
 
 from dsa_kernels.formats import D_V
-from tilelang_kernels import attention, gathering
+from tilelang_kernels import attention, gathering, records
 from tilelang_kernels.arguments import aligned, aligned_pages, page_chunks
-from tilelang_kernels.fp8 import code_type
 from tilelang_kernels.targets import Target
 
 # All kernels of the op: one for 16 heads and fewer, and one for more.
@@ -23,16 +22,16 @@ CONFIGURATIONS = [
 def kernel(target: Target, *, cache_format: str, d_qk: int, narrow: bool):
     tile = target.tiles["sparse_mla_narrow" if narrow else "sparse_mla"]
     heads, keys = tile.rows, tile.columns
-    scale_type, scale_width = gathering.scale_type(cache_format)
+    records_ = records.of(target, cache_format, d_qk)
     rows, num_heads, topk = T.dynamic("rows, num_heads, topk")
     num_chunks, num_scales = T.dynamic("num_chunks, num_scales")
 
     @T.prim_func
     def sparse_mla_prefill(
         q: T.Tensor((rows, num_heads, d_qk), "bfloat16"),
-        codes: T.Tensor((num_chunks, 16), code_type(target)),
+        codes: T.Tensor((num_chunks, 16), records_.code_type),
         halves: T.Tensor((num_chunks, 8), "bfloat16"),
-        scales: T.Tensor((num_scales, scale_width), scale_type),
+        scales: T.Tensor((num_scales, records_.scale_width), records_.scale_type),
         indices: T.Tensor((rows, topk), "int32"),
         start: T.Tensor((rows,), "int32"),
         length: T.Tensor((rows,), "int32"),
@@ -48,37 +47,38 @@ def kernel(target: Target, *, cache_format: str, d_qk: int, narrow: bool):
         with T.Kernel(T.ceildiv(num_heads, heads), rows, threads=tile.threads) as (group, row):
             q_tile = T.alloc_shared((heads, d_qk), "bfloat16")
             kv = T.alloc_shared((keys, d_qk), "bfloat16")
-            selection = gathering.allocate(keys)
+            gather = gathering.allocate(records_, keys)
             softmax = attention.allocate(heads, keys)
             total = T.alloc_fragment((heads,), "float32")
             first_head = group * heads
             count = T.min(length[row], topk)
+            views, paging = (codes, halves, scales), (capacity, page_size, page_chunks)
             T.copy(q[row, first_head, 0], q_tile)
             attention.begin(softmax)
+            gathering.load_indices(gather, indices, row, 0, count)
+            gathering.locate(gather, 0, start[row], paging)
+            gathering.load_records(gather, views)
+            gathering.load_indices(gather, indices, row, 1, count)
             for block in T.serial(T.ceildiv(T.max(count, 0), keys)):
-                gathering.locate(
-                    selection,
-                    cache_format,
-                    d_qk,
-                    indices,
-                    row,
-                    block * keys,
-                    count,
-                    start[row],
-                    (capacity, page_size, page_chunks),
-                )
-                gathering.gather(target, cache_format, selection, (codes, halves, scales), kv)
-                attention.attend(softmax, q_tile, kv, selection.valid, sm_scale)
+                gathering.store_keys(gather, kv)
+                gathering.locate(gather, block + 1, start[row], paging)
+                gathering.load_records(gather, views)
+                gathering.load_indices(gather, indices, row, block + 2, count)
+                attention.attend(softmax, q_tile, kv, gather.valid, block % 2, sm_scale)
             T.reduce_sum(softmax.sums, total, dim=1)
             for h in T.Parallel(heads):
                 if first_head + h < num_heads:
                     max_logits[row, first_head + h] = attention.max_logit(softmax.top[h], total[h])
                     lse[row, first_head + h] = attention.log_sum(softmax.top[h], total[h])
+            for h in T.Parallel(heads):
+                softmax.factor[h] = 0
+                if first_head + h < num_heads:
+                    softmax.factor[h] = 1 / (
+                        total[h] + attention.exp(sink[first_head + h] - softmax.top[h])
+                    )
             for h, d in T.Parallel(heads, D_V):
                 if first_head + h < num_heads:
-                    value = attention.divided(
-                        softmax.out[h, d], softmax.top[h], total[h], sink[first_head + h]
-                    )
+                    value = T.if_then_else(total[h] == 0, 0, softmax.out[h, d] * softmax.factor[h])
                     out[row, first_head + h, d] = T.cast(value, "bfloat16")
 
     return sparse_mla_prefill
@@ -123,7 +123,7 @@ def sparse_mla_prefill(
         kernel,
         {"cache_format": cache_format, "d_qk": d_qk, "narrow": num_heads <= 16},
         aligned(q),
-        *gathering.views(pages, run.target, cache_format),
+        *records.of(run.target, cache_format, d_qk).views(pages),
         *(aligned(t) for t in (indices, kv_start, topk_length, attn_sink)),
         sm_scale,
         capacity,

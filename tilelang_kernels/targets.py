@@ -51,12 +51,11 @@ class Target:
 # Of attention, rows are heads and columns keys; "narrow" is for 16 heads and fewer.
 NVIDIA = {
     "mqa_logits": Tile(rows=64, columns=128, threads=128),
-    "sparse_mla": Tile(rows=64, columns=64, threads=256),
-    "sparse_mla_narrow": Tile(rows=16, columns=64, threads=128),
+    "sparse_mla": Tile(rows=64, columns=32, threads=256),
+    "sparse_mla_narrow": Tile(rows=16, columns=32, threads=128),
 }
 NVIDIA_99K = NVIDIA | {
-    "sparse_mla": Tile(rows=32, columns=32, threads=128),
-    "sparse_mla_narrow": Tile(rows=16, columns=32, threads=128),
+    "sparse_mla": Tile(rows=32, columns=32, threads=256),
 }
 GFX942 = {
     "mqa_logits": Tile(rows=64, columns=128, threads=256),
