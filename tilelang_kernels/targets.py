@@ -48,8 +48,14 @@ class Target:
         }
 
 
-NVIDIA = {"mqa_logits": Tile(rows=64, columns=128, threads=128)}
-AMD = {"mqa_logits": Tile(rows=64, columns=128, threads=256)}
+NVIDIA = {
+    "mqa_logits": Tile(rows=64, columns=128, threads=128),
+    "topk_indices": Tile(rows=1, columns=1, threads=512),
+}
+AMD = {
+    "mqa_logits": Tile(rows=64, columns=128, threads=256),
+    "topk_indices": Tile(rows=1, columns=1, threads=512),
+}
 
 _ALL = (
     Target("sm_80", "cuda", 163 * KIB, 32, None, NVIDIA),
