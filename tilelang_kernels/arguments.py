@@ -46,3 +46,10 @@ def page_chunks(cache: torch.Tensor, size: int = ALIGNMENT) -> int:
 def name_of(dtype: torch.dtype) -> str:
     """TileLang's name of a type is torch's."""
     return str(dtype).removeprefix("torch.")
+
+
+def optional(tensor: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
+    """`aligned`, or where there is none something of the shape and type that nobody reads."""
+    if tensor is None:
+        return torch.empty(like.shape, dtype=like.dtype, device=like.device)
+    return aligned(tensor)
