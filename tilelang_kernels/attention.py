@@ -1,7 +1,8 @@
-"""What sparse_mla_prefill and sparse_mla_decode share: online softmax over blocks of gathered keys.
+"""Online softmax of a tile of heads over blocks of keys.
 
-The maximum of a row lives in [-LARGEST, LARGEST], so that no exponent is inf - inf: a row without a
-score above -inf has the sum 0, a NaN score makes the sum NaN, a score of +inf makes it +inf.
+The largest score so far lies in [-LARGEST, LARGEST], so that no exponent is inf - inf. The weights
+then say by their sum what a row has: 0 where no score is above -inf, NaN where a score is NaN, and
++inf where one is +inf.
 """
 
 from typing import Any, NamedTuple
@@ -10,32 +11,32 @@ import tilelang.language as T
 
 from dsa_kernels.formats import D_V
 
-
 LARGEST = 3.4028234663852886e38  # of float32
 LOG2_E = 1.4426950408889634
 INFINITY, NAN = float("inf"), float("nan")
 
 
 def exp(x):
-    """Of float32; NaN stays NaN."""
     return T.exp2(x * LOG2_E)
 
 
 class Softmax(NamedTuple):
-    """A tile of heads over the keys seen so far."""
+    """Of the keys so far; registers, but for `weights`."""
 
-    scores: Any  # [heads, keys] of the last block; then its weights, exp(score - top)
-    sums: Any  # [heads, keys], of weights, by position in the block
-    top: Any  # [heads], the largest score
-    factor: Any  # [heads]
-    out: Any  # [heads, D_V], the sum of weight x value
-    weights: Any  # [heads, keys] in shared memory
+    scores: Any  # [heads, keys] of a block, then its weights, exp(score - top)
+    sums: Any  # [heads, keys], of weights, by place in the block
+    top: Any  # [heads]: the largest score
+    total: Any  # [heads]: the sum of weights, when all keys have been seen
+    factor: Any  # [heads]: what brings earlier weights to a new `top`; in the end, of the output
+    out: Any  # [heads, D_V]: the sum of weight x value
+    weights: Any  # [heads, keys]: of a block, in shared memory
 
 
 def allocate(heads: int, keys: int) -> Softmax:
     return Softmax(
         T.alloc_fragment((heads, keys), "float32"),
         T.alloc_fragment((heads, keys), "float32"),
+        T.alloc_fragment((heads,), "float32"),
         T.alloc_fragment((heads,), "float32"),
         T.alloc_fragment((heads,), "float32"),
         T.alloc_fragment((heads, D_V), "float32"),
@@ -51,13 +52,13 @@ def begin(softmax: Softmax):
 
 
 @T.macro
-def attend(softmax: Softmax, q, kv, valid, which, sm_scale):
-    """A block of keys joins. q [heads, d_qk], kv [keys, d_qk], valid [:, keys]"""
-    scores, sums, top, factor, out, weights = softmax
+def attend(softmax: Softmax, q, kv, valid, block, sm_scale):
+    """A block of keys joins. q [heads, d_qk]; kv [keys, d_qk]; valid [2, keys], of every other block."""
+    scores, sums, top, _, factor, out, weights = softmax
     heads, keys = scores.shape
     T.gemm(q, kv, scores, transpose_B=True, clear_accum=True)
     for h, s in T.Parallel(heads, keys):
-        scores[h, s] = T.if_then_else(valid[which, s], scores[h, s] * sm_scale, -INFINITY)
+        scores[h, s] = T.if_then_else(valid[block % 2, s], scores[h, s] * sm_scale, -INFINITY)
     T.copy(top, factor)
     T.reduce_max(scores, top, dim=1, clear=False)
     for h in T.Parallel(heads):
@@ -72,19 +73,29 @@ def attend(softmax: Softmax, q, kv, valid, which, sm_scale):
     T.gemm(weights, kv[:, :D_V], out)
 
 
-def max_logit(top, total):
-    """Of a row whose largest score is `top` and whose weights add up to `total`."""
-    return T.if_then_else(
-        total == 0, -INFINITY, T.if_then_else(total < INFINITY, top, total)
-    )
-
-
-def log_sum(top, total):
-    return T.if_then_else(
-        total == 0, -INFINITY, T.if_then_else(total < INFINITY, top + T.log(total), NAN)
-    )
-
-
-def divided(out, top, total, sink):
-    """An output with the sink in its denominator."""
-    return T.if_then_else(total == 0, 0, out / (total + exp(sink - top)))
+@T.macro
+def finish(softmax: Softmax, sink, has_sink, part, row, first_head, out, max_logits, lse):
+    """Writes a part's heads of a row: out [parts, rows, num_heads, D_V], the others [..., num_heads]."""
+    _, sums, top, total, factor, sum_of_values, _ = softmax
+    heads, num_heads = top.shape[0], out.shape[2]
+    T.reduce_sum(sums, total, dim=1)
+    for h in T.Parallel(heads):
+        if first_head + h < num_heads:
+            is_finite = total[h] < INFINITY
+            max_logits[part, row, first_head + h] = T.if_then_else(
+                total[h] == 0, -INFINITY, T.if_then_else(is_finite, top[h], total[h])
+            )
+            lse[part, row, first_head + h] = T.if_then_else(
+                total[h] == 0,
+                -INFINITY,
+                T.if_then_else(is_finite, top[h] + T.log(total[h]), NAN),
+            )
+    for h in T.Parallel(heads):
+        weight = T.if_then_else(
+            has_sink != 0 and first_head + h < num_heads, exp(sink[first_head + h] - top[h]), 0
+        )
+        factor[h] = 1 / (total[h] + weight)
+    for h, d in T.Parallel(heads, D_V):
+        if first_head + h < num_heads:
+            value = T.if_then_else(total[h] == 0, 0, sum_of_values[h, d] * factor[h])
+            out[part, row, first_head + h, d] = T.cast(value, out.dtype)

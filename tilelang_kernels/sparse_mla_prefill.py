@@ -1,6 +1,8 @@
 """Sparse multi-latent attention of ragged queries.
 
     p = softmax(sm_scale * q . k_i  over valid i in indices[t]);  out = sum_i p_i k_i[:512]
+
+A block takes a tile of a row's heads, and all its keys or, for sparse_mla_decode, a part of them.
 """
 
 import tilelang.language as T
@@ -8,129 +10,138 @@ import torch
 
 from dsa_kernels.formats import D_V
 from tilelang_kernels import attention, gathering, records
-from tilelang_kernels.arguments import aligned, aligned_pages, page_chunks
+from tilelang_kernels.arguments import (
+    aligned,
+    aligned_pages,
+    name_of,
+    optional,
+    page_chunks,
+    writable,
+)
 from tilelang_kernels.targets import Target
 
-# All kernels of the op: one for 16 heads and fewer, and one for more.
+NARROW = 16  # heads that the smaller tile has
 CONFIGURATIONS = [
-    {"cache_format": cache_format, "d_qk": d_qk, "narrow": narrow}
+    {"cache_format": cache_format, "d_qk": d_qk, "narrow": narrow, "out_dtype": "bfloat16"}
     for cache_format, d_qk in (("bf16", 576), ("bf16", 512), ("v32", 576), ("v4", 512))
     for narrow in (False, True)
 ]
 
 
-def kernel(target: Target, *, cache_format: str, d_qk: int, narrow: bool):
-    tile = target.tiles["sparse_mla_narrow" if narrow else "sparse_mla"]
+def tile_of(target: Target, narrow: bool):
+    return target.tiles["sparse_mla_narrow" if narrow else "sparse_mla"]
+
+
+def kernel(target: Target, *, cache_format: str, d_qk: int, narrow: bool, out_dtype: str):
+    tile, record = tile_of(target, narrow), records.of(target, cache_format, d_qk)
     heads, keys = tile.rows, tile.columns
-    records_ = records.of(target, cache_format, d_qk)
-    rows, num_heads, topk = T.dynamic("rows, num_heads, topk")
-    num_chunks, num_scales = T.dynamic("num_chunks, num_scales")
+    rows, num_heads, topk, parts = T.dynamic("rows, num_heads, topk, parts")
+    num_chunks, num_scales = T.dynamic("num_chunks, num_scales", "int64")
 
     @T.prim_func
-    def sparse_mla_prefill(
+    def sparse_mla(
         q: T.Tensor((rows, num_heads, d_qk), "bfloat16"),
-        codes: T.Tensor((num_chunks, 16), records_.code_type),
+        codes: T.Tensor((num_chunks, 16), record.code_type),
         halves: T.Tensor((num_chunks, 8), "bfloat16"),
-        scales: T.Tensor((num_scales, records_.scale_width), records_.scale_type),
-        indices: T.Tensor((rows, topk), "int32"),
-        start: T.Tensor((rows,), "int32"),
-        length: T.Tensor((rows,), "int32"),
-        sink: T.Tensor((num_heads,), "float32"),
-        sm_scale: T.float32,
+        scales: T.Tensor((num_scales, record.scale_width), record.scale_type),
         capacity: T.int64,
         page_size: T.int64,
         page_chunks: T.int64,
-        out: T.Tensor((rows, num_heads, D_V), "bfloat16"),
-        max_logits: T.Tensor((rows, num_heads), "float32"),
-        lse: T.Tensor((rows, num_heads), "float32"),
+        indices: T.Tensor((rows, topk), "int32"),
+        start: T.Tensor((rows,), "int32"),
+        has_start: T.int32,
+        length: T.Tensor((rows,), "int32"),
+        has_length: T.int32,
+        sink: T.Tensor((num_heads,), "float32"),
+        has_sink: T.int32,
+        sm_scale: T.float32,
+        blocks_of_part: T.int32,
+        first_part: T.int32,
+        num_parts: T.int32,
+        out: T.Tensor((parts, rows, num_heads, D_V), out_dtype),
+        max_logits: T.Tensor((parts, rows, num_heads), "float32"),
+        lse: T.Tensor((parts, rows, num_heads), "float32"),
     ):
-        with T.Kernel(T.ceildiv(num_heads, heads), rows, threads=tile.threads) as (group, row):
+        with T.Kernel(rows * T.ceildiv(num_heads, heads), num_parts, threads=tile.threads) as (
+            row_group,
+            part,
+        ):
             q_tile = T.alloc_shared((heads, d_qk), "bfloat16")
             kv = T.alloc_shared((keys, d_qk), "bfloat16")
-            gather = gathering.allocate(records_, keys)
+            gather = gathering.allocate(record, keys)
             softmax = attention.allocate(heads, keys)
-            total = T.alloc_fragment((heads,), "float32")
-            first_head = group * heads
-            count = T.min(length[row], topk)
-            views, paging = (codes, halves, scales), (capacity, page_size, page_chunks)
+            groups = T.ceildiv(num_heads, heads)
+            row, first_head = T.truncdiv(row_group, groups), T.truncmod(row_group, groups) * heads
+            base = T.if_then_else(has_start != 0, start[row], 0)
+            count = T.min(T.if_then_else(has_length != 0, length[row], topk), topk)
+            first = part * blocks_of_part
+            last = T.min(first + blocks_of_part, T.ceildiv(T.max(count, 0), keys))
+            views, paging = (codes, halves, scales), (base, capacity, page_size, page_chunks)
             T.copy(q[row, first_head, 0], q_tile)
             attention.begin(softmax)
-            gathering.load_indices(gather, indices, row, 0, count)
-            gathering.locate(gather, 0, start[row], paging)
-            gathering.load_records(gather, views)
-            gathering.load_indices(gather, indices, row, 1, count)
-            for block in T.serial(T.ceildiv(T.max(count, 0), keys)):
+            gathering.begin(gather, indices, row, first, count, paging, views)
+            for block in T.serial(first, last):
                 gathering.store_keys(gather, kv)
-                gathering.locate(gather, block + 1, start[row], paging)
-                gathering.load_records(gather, views)
-                gathering.load_indices(gather, indices, row, block + 2, count)
-                attention.attend(softmax, q_tile, kv, gather.valid, block % 2, sm_scale)
-            T.reduce_sum(softmax.sums, total, dim=1)
-            for h in T.Parallel(heads):
-                if first_head + h < num_heads:
-                    max_logits[row, first_head + h] = attention.max_logit(softmax.top[h], total[h])
-                    lse[row, first_head + h] = attention.log_sum(softmax.top[h], total[h])
-            for h in T.Parallel(heads):
-                softmax.factor[h] = 0
-                if first_head + h < num_heads:
-                    softmax.factor[h] = 1 / (
-                        total[h] + attention.exp(sink[first_head + h] - softmax.top[h])
-                    )
-            for h, d in T.Parallel(heads, D_V):
-                if first_head + h < num_heads:
-                    value = T.if_then_else(total[h] == 0, 0, softmax.out[h, d] * softmax.factor[h])
-                    out[row, first_head + h, d] = T.cast(value, "bfloat16")
+                gathering.advance(gather, indices, row, block, count, paging, views)
+                attention.attend(softmax, q_tile, kv, gather.valid, block, sm_scale)
+            attention.finish(
+                softmax, sink, has_sink, first_part + part, row, first_head, out, max_logits, lse
+            )
 
-    return sparse_mla_prefill
+    return sparse_mla
+
+
+def launch(
+    run, q, cache, indices, start, length, sink, sm_scale, cache_format, parts, out, max_logits, lse
+) -> None:
+    """One cache, which is not empty. parts: blocks of keys in each, the first of out's, and how many."""
+    narrow = q.shape[1] <= NARROW
+    cache, row = aligned_pages(cache), indices[:, 0]
+    run(
+        kernel,
+        {
+            "cache_format": cache_format,
+            "d_qk": q.shape[2],
+            "narrow": narrow,
+            "out_dtype": name_of(out.dtype),
+        },
+        aligned(q),
+        *records.of(run.target, cache_format, q.shape[2]).views(cache),
+        cache.shape[0] * cache.shape[1],
+        cache.shape[1],
+        page_chunks(cache),
+        aligned(indices),
+        optional(start, row),
+        int(start is not None),
+        optional(length, row),
+        int(length is not None),
+        optional(sink, lse[0, 0]),
+        int(sink is not None),
+        sm_scale,
+        *parts,
+        out,
+        max_logits,
+        lse,
+    )
 
 
 def sparse_mla_prefill(
-    run,
-    q,
-    kv,
-    cache,
-    indices,
-    kv_start,
-    topk_length,
-    attn_sink,
-    sm_scale,
-    cache_format,
-    out,
-    max_logits,
-    lse,
-) -> None:
+    run, q, kv, cache, indices, kv_start, topk_length, attn_sink, sm_scale, cache_format, out,
+    max_logits, lse,
+) -> None:  # fmt: skip
     """The op's schema; `run` is what runs kernels."""
-    (rows, num_heads, d_qk), topk = q.shape, indices.shape[1]
-    cache_format = cache_format or "bf16"
-    pages = aligned(kv)[None] if cache is None else cache
-    capacity = pages.shape[0] * pages.shape[1]
-    if capacity * topk == 0:
+    rows, topk = indices.shape
+    cache = aligned(kv)[None] if cache is None else cache
+    if rows * topk * cache.shape[0] * cache.shape[1] == 0:
         out.zero_()
         max_logits.fill_(-attention.INFINITY)
         lse.fill_(-attention.INFINITY)
         return
-    if rows == 0:
-        return
-    if kv_start is None:
-        kv_start = torch.zeros(rows, dtype=torch.int32, device=q.device)
-    if topk_length is None:
-        topk_length = torch.full((rows,), topk, dtype=torch.int32, device=q.device)
-    if attn_sink is None:
-        attn_sink = torch.full((num_heads,), -attention.INFINITY, device=q.device)
-    pages = aligned_pages(pages)
-    results = [t if t.is_contiguous() and t.data_ptr() % 16 == 0 else t.new_empty(t.shape) for t in (out, max_logits, lse)]
-    run(
-        kernel,
-        {"cache_format": cache_format, "d_qk": d_qk, "narrow": num_heads <= 16},
-        aligned(q),
-        *records.of(run.target, cache_format, d_qk).views(pages),
-        *(aligned(t) for t in (indices, kv_start, topk_length, attn_sink)),
-        sm_scale,
-        capacity,
-        pages.shape[1],
-        page_chunks(pages),
-        *results,
-    )
-    for t, result in zip((out, max_logits, lse), results, strict=True):
-        if t is not result:
-            t.copy_(result)
+    results = [writable(t) for t in (out, max_logits, lse)]
+    launch(
+        run, q, cache, indices, kv_start, topk_length, attn_sink, sm_scale, cache_format or "bf16",
+        (topk, 0, 1), *(result[None] for result in results),
+    )  # fmt: skip
+    for tensor, result in zip((out, max_logits, lse), results, strict=True):
+        if result is not tensor:
+            tensor.copy_(result)

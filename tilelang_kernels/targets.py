@@ -48,23 +48,29 @@ class Target:
         }
 
 
-# Of attention, rows are heads and columns keys; "narrow" is for 16 heads and fewer.
 NVIDIA = {
     "mqa_logits": Tile(rows=64, columns=128, threads=128),
     "sparse_mla": Tile(rows=64, columns=32, threads=256),
     "sparse_mla_narrow": Tile(rows=16, columns=32, threads=128),
+    "topk_indices": Tile(rows=1, columns=1, threads=512),
+    "indices_to_slots": Tile(rows=1, columns=512, threads=128),
+    "merge_attention_states": Tile(rows=1, columns=512, threads=64),
 }
-NVIDIA_99K = NVIDIA | {
-    "sparse_mla": Tile(rows=32, columns=32, threads=256),
-}
-GFX942 = {
+AMD = {
     "mqa_logits": Tile(rows=64, columns=128, threads=256),
+    "topk_indices": Tile(rows=1, columns=1, threads=512),
+    "indices_to_slots": Tile(rows=1, columns=512, threads=128),
+    "merge_attention_states": Tile(rows=1, columns=512, threads=64),
+}
+# Of sparse_mla, rows are heads and columns keys; "narrow" is for 16 heads and fewer.
+NVIDIA_99K = NVIDIA | {"sparse_mla": Tile(rows=32, columns=32, threads=256)}
+GFX942 = AMD | {
     "sparse_mla": Tile(rows=32, columns=16, threads=128),
     "sparse_mla_narrow": Tile(rows=16, columns=32, threads=128),
 }
-GFX950 = GFX942 | {
+GFX950 = AMD | {
     "sparse_mla": Tile(rows=64, columns=32, threads=256),
-    "sparse_mla_narrow": Tile(rows=16, columns=64, threads=128),
+    "sparse_mla_narrow": Tile(rows=16, columns=32, threads=128),
 }
 
 _ALL = (
