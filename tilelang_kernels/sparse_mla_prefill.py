@@ -71,7 +71,8 @@ def kernel(target: Target, *, cache_format: str, d_qk: int, narrow: bool, out_dt
             gather = gathering.allocate(record, keys)
             softmax = attention.allocate(heads, keys)
             groups = T.ceildiv(num_heads, heads)
-            row, first_head = T.truncdiv(row_group, groups), T.truncmod(row_group, groups) * heads
+            row = T.alloc_var("int32", init=T.truncdiv(row_group, groups))
+            first_head = T.alloc_var("int32", init=(row_group - row * groups) * heads)
             base = T.if_then_else(has_start != 0, start[row], 0)
             count = T.min(T.if_then_else(has_length != 0, length[row], topk), topk)
             first = part * blocks_of_part
