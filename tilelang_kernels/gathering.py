@@ -22,9 +22,14 @@ class Gather(NamedTuple):
     data: Any  # shared [keys]: the first chunk of a key's record, or -1
     scale: Any  # shared [keys]: the chunk of its scales
     valid: Any  # shared [2, keys]: whether there is a key, in every other block
-    codes: Any  # registers [keys, chunks, 16]
+    codes: Any  # registers [keys, chunks, 16]; or [keys, chunks, 8], two bytes in a bfloat16
     factors: Any  # registers [keys, chunks]: of codes
     halves: Any  # registers [keys, chunks, 8]
+
+
+def in_pairs(records: Records) -> bool:
+    """Codes that are bytes are loaded as halves: TileLang does not know 16 of them on AMD."""
+    return records.code_type == "uint8"
 
 
 def allocate(records: Records, keys: int) -> Gather:
@@ -37,7 +42,9 @@ def allocate(records: Records, keys: int) -> Gather:
         T.alloc_shared((keys,), "int64"),
         T.alloc_shared((keys,), "int64"),
         T.alloc_shared((2, keys), "bool"),
-        T.alloc_fragment((keys, code_chunks, ALIGNMENT), records.code_type),
+        T.alloc_fragment((keys, code_chunks, HALVES), "bfloat16")
+        if in_pairs(records)
+        else T.alloc_fragment((keys, code_chunks, ALIGNMENT), records.code_type),
         T.alloc_fragment((keys, code_chunks), "float32"),
         T.alloc_fragment((keys, half_chunks, HALVES), "bfloat16"),
     )
@@ -71,9 +78,10 @@ def load_records(gather: Gather, views):
     codes, halves, scales = views
     records = gather.records
     if records.quantised:
+        chunks = halves if in_pairs(records) else codes
         for s, c, e in T.Parallel(*gather.codes.shape):
             gather.codes[s, c, e] = T.if_then_else(
-                gather.data[s] >= 0, codes[gather.data[s] + c, e], T.cast(0, records.code_type)
+                gather.data[s] >= 0, chunks[gather.data[s] + c, e], T.cast(0, chunks.dtype)
             )
         for s, c in T.Parallel(*gather.factors.shape):
             group = T.min(c * ALIGNMENT, records.quantised - 1) // records.group_dim
@@ -88,14 +96,21 @@ def load_records(gather: Gather, views):
         )
 
 
+def code_of(gather: Gather, s, c, e):
+    if not in_pairs(gather.records):
+        return gather.codes[s, c, e]
+    pair = T.cast(T.reinterpret(gather.codes[s, c, e // 2], "uint16"), "uint32")
+    return T.cast(pair >> e % 2 * 8 & 0xFF, "uint8")
+
+
 @T.macro
 def store_keys(gather: Gather, kv):
     """kv [keys, d_qk]: those whose records are loaded."""
     records = gather.records
     if records.quantised:
-        for s, c, e in T.Parallel(*gather.codes.shape):
+        for s, c, e in T.Parallel(*gather.factors.shape, ALIGNMENT):
             if c < records.quantised // ALIGNMENT:
-                value = records.value(gather.codes[s, c, e], gather.factors[s, c])
+                value = records.value(code_of(gather, s, c, e), gather.factors[s, c])
                 kv[s, c * ALIGNMENT + e] = value
     for s, c, e in T.Parallel(*gather.halves.shape):
         kv[s, records.quantised + c * HALVES + e] = gather.halves[s, c, e]
