@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import tilelang.language as T
 
 from dsa_kernels.formats import D_V
+from tilelang_kernels.targets import Target
 
 LARGEST = 3.4028234663852886e38  # of float32
 LOG2_E = 1.4426950408889634
@@ -44,6 +45,12 @@ def allocate(heads: int, keys: int) -> Softmax:
     )
 
 
+def allocate_queries(target: Target, heads: int, d_qk: int):
+    """AMD has registers for a tile of queries, and shared memory only for keys."""
+    place = T.alloc_fragment if target.kind == "hip" else T.alloc_shared
+    return place((heads, d_qk), "bfloat16")
+
+
 @T.macro
 def begin(softmax: Softmax):
     T.fill(softmax.out, 0)
@@ -52,11 +59,13 @@ def begin(softmax: Softmax):
 
 
 @T.macro
-def attend(softmax: Softmax, q, kv, valid, block, sm_scale):
+def attend(target: Target, softmax: Softmax, q, kv, valid, block, sm_scale):
     """A block of keys joins. q [heads, d_qk]; kv [keys, d_qk]; valid [2, keys], of every other block."""
     scores, sums, top, _, factor, out, weights = softmax
     heads, keys = scores.shape
-    T.gemm(q, kv, scores, transpose_B=True, clear_accum=True)
+    policy = T.GemmWarpPolicy.FullRow if target.kind == "hip" and heads >= 64 else T.GemmWarpPolicy.Square
+    packed = {"k_pack": 2} if target.name == "gfx950" else None
+    T.gemm(q, kv, scores, transpose_B=True, clear_accum=True, policy=policy, annotations=packed)
     for h, s in T.Parallel(heads, keys):
         scores[h, s] = T.if_then_else(valid[block % 2, s], scores[h, s] * sm_scale, -INFINITY)
     T.copy(top, factor)
@@ -70,7 +79,7 @@ def attend(softmax: Softmax, q, kv, valid, block, sm_scale):
     for h, d in T.Parallel(heads, D_V):
         out[h, d] *= factor[h]
     T.copy(scores, weights)
-    T.gemm(weights, kv[:, :D_V], out)
+    T.gemm(weights, kv[:, :D_V], out, policy=policy, annotations=packed)
 
 
 @T.macro

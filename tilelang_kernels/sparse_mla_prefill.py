@@ -66,7 +66,7 @@ def kernel(target: Target, *, cache_format: str, d_qk: int, narrow: bool, out_dt
             row_group,
             part,
         ):
-            q_tile = T.alloc_shared((heads, d_qk), "bfloat16")
+            q_tile = attention.allocate_queries(target, heads, d_qk)
             kv = T.alloc_shared((keys, d_qk), "bfloat16")
             gather = gathering.allocate(record, keys)
             softmax = attention.allocate(heads, keys)
@@ -84,7 +84,7 @@ def kernel(target: Target, *, cache_format: str, d_qk: int, narrow: bool, out_dt
             for block in T.serial(first, last):
                 gathering.store_keys(gather, kv)
                 gathering.advance(gather, indices, row, block, count, paging, views)
-                attention.attend(softmax, q_tile, kv, gather.valid, block, sm_scale)
+                attention.attend(target, softmax, q_tile, kv, gather.valid, block, sm_scale)
             attention.finish(
                 softmax, sink, has_sink, first_part + part, row, first_head, out, max_logits, lse
             )

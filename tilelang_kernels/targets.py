@@ -65,7 +65,7 @@ AMD = {
 # Of sparse_mla, rows are heads and columns keys; "narrow" is for 16 heads and fewer.
 NVIDIA_99K = NVIDIA | {"sparse_mla": Tile(rows=32, columns=32, threads=256)}
 GFX942 = AMD | {
-    "sparse_mla": Tile(rows=32, columns=16, threads=128),
+    "sparse_mla": Tile(rows=64, columns=32, threads=256),
     "sparse_mla_narrow": Tile(rows=16, columns=32, threads=128),
 }
 GFX950 = AMD | {
