@@ -14,7 +14,7 @@ def aligned(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def writable(tensor: torch.Tensor) -> torch.Tensor:
-    """Itself, or where `aligned` would copy it a tensor that is to be copied to it."""
+    """Itself, or where `aligned` would copy it one that is to be copied to it."""
     if tensor.is_contiguous() and tensor.data_ptr() % ALIGNMENT == 0:
         return tensor
     return torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)

@@ -51,6 +51,12 @@ def allocate_queries(target: Target, heads: int, d_qk: int):
     return place((heads, d_qk), "bfloat16")
 
 
+def gemm_options(target: Target, heads: int) -> dict:
+    """Waves share heads before they share keys or dims: a row's maximum is in fewer of them."""
+    policy = T.GemmWarpPolicy.FullRow if heads >= 64 else T.GemmWarpPolicy.Square
+    return {"policy": policy, "annotations": {"k_pack": target.k_pack}}
+
+
 @T.macro
 def begin(softmax: Softmax):
     T.fill(softmax.out, 0)
@@ -60,12 +66,11 @@ def begin(softmax: Softmax):
 
 @T.macro
 def attend(target: Target, softmax: Softmax, q, kv, valid, block, sm_scale):
-    """A block of keys joins. q [heads, d_qk]; kv [keys, d_qk]; valid [2, keys], of every other block."""
+    """A block of keys joins: q [heads, d_qk], kv [keys, d_qk], and of blocks in turn valid [2, keys]."""
     scores, sums, top, _, factor, out, weights = softmax
     heads, keys = scores.shape
-    policy = T.GemmWarpPolicy.FullRow if target.kind == "hip" and heads >= 64 else T.GemmWarpPolicy.Square
-    packed = {"k_pack": 2} if target.name == "gfx950" else None
-    T.gemm(q, kv, scores, transpose_B=True, clear_accum=True, policy=policy, annotations=packed)
+    options = gemm_options(target, heads)
+    T.gemm(q, kv, scores, transpose_B=True, clear_accum=True, **options)
     for h, s in T.Parallel(heads, keys):
         scores[h, s] = T.if_then_else(valid[block % 2, s], scores[h, s] * sm_scale, -INFINITY)
     T.copy(top, factor)
@@ -79,12 +84,12 @@ def attend(target: Target, softmax: Softmax, q, kv, valid, block, sm_scale):
     for h, d in T.Parallel(heads, D_V):
         out[h, d] *= factor[h]
     T.copy(scores, weights)
-    T.gemm(weights, kv[:, :D_V], out, policy=policy, annotations=packed)
+    T.gemm(weights, kv[:, :D_V], out, **options)
 
 
 @T.macro
 def finish(softmax: Softmax, sink, has_sink, part, row, first_head, out, max_logits, lse):
-    """Writes a part's heads of a row: out [parts, rows, num_heads, D_V], the others [..., num_heads]."""
+    """Writes heads of a part of a row; max_logits and lse are [parts, rows, num_heads]."""
     _, sums, top, total, factor, sum_of_values, _ = softmax
     heads, num_heads = top.shape[0], out.shape[2]
     T.reduce_sum(sums, total, dim=1)

@@ -6,8 +6,8 @@ parts of all scopes are merged.
 
 import torch
 
-from dsa_kernels.formats import D_V
 from tilelang_kernels import attention, sparse_mla_prefill as prefill
+from tilelang_kernels.arguments import writable
 from tilelang_kernels.merge_attention_states import merge_attention_states
 from tilelang_kernels.targets import Target
 
@@ -61,19 +61,21 @@ def sparse_mla_decode(
         out.zero_()
         lse.fill_(-attention.INFINITY)
         return
-    rows = q.flatten(0, 1)
-    shape = (num_parts, rows.shape[0], num_heads)
-    outs = q.new_empty((*shape, D_V), dtype=out.dtype if num_parts == 1 else torch.float32)
-    max_logits, lses = (q.new_empty(shape, dtype=torch.float32) for _ in range(2))
+    rows, results = q.flatten(0, 1), [writable(out), writable(lse)]
+    whole, whole_lse = (result.flatten(0, 1) for result in results)
+    if num_parts == 1:
+        outs, lses = whole[None], whole_lse[None]
+    else:
+        outs, lses = (
+            t.new_empty((num_parts, *t.shape), dtype=torch.float32) for t in (whole, whole_lse)
+        )
     for records, selected, length, parts in launches:
         prefill.launch(
             run, rows, records, selected, None, length, attn_sink if num_parts == 1 else None,
-            sm_scale, cache_format, parts, outs, max_logits, lses,
+            sm_scale, cache_format, parts, outs, torch.empty_like(lses), lses,
         )  # fmt: skip
     if num_parts > 1:
-        merged, merged_lse = outs.new_empty(outs.shape[1:], dtype=out.dtype), lses.new_empty(shape[1:])
-        merge_attention_states(run, outs, lses, attn_sink, merged, merged_lse)
-    else:
-        merged, merged_lse = outs[0], lses[0]
-    out.copy_(merged.view(out.shape))
-    lse.copy_(merged_lse.view(lse.shape))
+        merge_attention_states(run, outs, lses, attn_sink, whole, whole_lse)
+    for tensor, result in zip((out, lse), results, strict=True):
+        if result is not tensor:
+            tensor.copy_(result)

@@ -6,7 +6,6 @@ A block takes a tile of a row's heads, and all its keys or, for sparse_mla_decod
 """
 
 import tilelang.language as T
-import torch
 
 from dsa_kernels.formats import D_V
 from tilelang_kernels import attention, gathering, records
@@ -95,7 +94,7 @@ def kernel(target: Target, *, cache_format: str, d_qk: int, narrow: bool, out_dt
 def launch(
     run, q, cache, indices, start, length, sink, sm_scale, cache_format, parts, out, max_logits, lse
 ) -> None:
-    """One cache, which is not empty. parts: blocks of keys in each, the first of out's, and how many."""
+    """Of a cache that is not empty. parts: blocks of keys in each, the first in out, how many."""
     narrow = q.shape[1] <= NARROW
     cache, row = aligned_pages(cache), indices[:, 0]
     run(

@@ -23,7 +23,8 @@ class Tile:
 @dataclass(frozen=True)
 class Target:
     """wave: threads that run in step. fp8: the type of fp8 products, or None where there are none:
-    then operands become bfloat16, which is exact. tiles: by op."""
+    then operands become bfloat16, which is exact. tiles: by op. k_pack: of bfloat16 products, as
+    T.gemm takes it on AMD: 2 where an instruction has twice the depth."""
 
     name: str
     kind: str
@@ -31,6 +32,7 @@ class Target:
     wave: int
     fp8: str | None
     tiles: dict[str, Tile]
+    k_pack: int = 1
 
     def __hash__(self):
         return hash(self.name)
@@ -61,17 +63,11 @@ AMD = {
     "topk_indices": Tile(rows=1, columns=1, threads=512),
     "indices_to_slots": Tile(rows=1, columns=512, threads=128),
     "merge_attention_states": Tile(rows=1, columns=512, threads=64),
+    "sparse_mla": Tile(rows=64, columns=32, threads=256),
+    "sparse_mla_narrow": Tile(rows=16, columns=32, threads=128),
 }
 # Of sparse_mla, rows are heads and columns keys; "narrow" is for 16 heads and fewer.
 NVIDIA_99K = NVIDIA | {"sparse_mla": Tile(rows=32, columns=32, threads=256)}
-GFX942 = AMD | {
-    "sparse_mla": Tile(rows=64, columns=32, threads=256),
-    "sparse_mla_narrow": Tile(rows=16, columns=32, threads=128),
-}
-GFX950 = AMD | {
-    "sparse_mla": Tile(rows=64, columns=32, threads=256),
-    "sparse_mla_narrow": Tile(rows=16, columns=32, threads=128),
-}
 
 _ALL = (
     Target("sm_80", "cuda", 163 * KIB, 32, None, NVIDIA),
@@ -79,8 +75,8 @@ _ALL = (
     Target("sm_90a", "cuda", 227 * KIB, 32, "float8_e4m3fn", NVIDIA),
     Target("sm_100a", "cuda", 227 * KIB, 32, "float8_e4m3fn", NVIDIA),
     Target("sm_120", "cuda", 99 * KIB, 32, "float8_e4m3fn", NVIDIA_99K),
-    Target("gfx942", "hip", 64 * KIB, 64, "float8_e4m3fnuz", GFX942),
-    Target("gfx950", "hip", 160 * KIB, 64, "float8_e4m3fn", GFX950),
+    Target("gfx942", "hip", 64 * KIB, 64, "float8_e4m3fnuz", AMD),
+    Target("gfx950", "hip", 160 * KIB, 64, "float8_e4m3fn", AMD, k_pack=2),
 )
 TARGETS = {target.name: target for target in _ALL}
 

@@ -137,14 +137,20 @@ def kernel(target: Target):
                             bits[0] = 0
                             bits[1] = 0
                             for j in T.unroll(4):
-                                bits[0] = bits[0] | (T.cast(keys[load, j] > threshold, "uint32") << j)
-                                bits[1] = bits[1] | (T.cast(keys[load, j] == threshold, "uint32") << j)
+                                bits[0] = bits[0] | (
+                                    T.cast(keys[load, j] > threshold, "uint32") << j
+                                )
+                                bits[1] = bits[1] | (
+                                    T.cast(keys[load, j] == threshold, "uint32") << j
+                                )
                             if bits[0] != 0:
                                 T.atomic_or(above[vector // 8], bits[0] << (vector % 8 * 4))
                             if bits[1] != 0:
                                 T.atomic_or(tied[vector // 8], bits[1] << (vector % 8 * 4))
                     T.sync_threads()
-                    counts = T.cast(T.popcount(above[tx]), "int32") | (T.cast(T.popcount(tied[tx]), "int32") << 16)
+                    counts = T.cast(T.popcount(above[tx]), "int32") | (
+                        T.cast(T.popcount(tied[tx]), "int32") << 16
+                    )
                     before = T.alloc_var("int32")
                     before = sum_of_threads_before(sums, counts)
                     tie = T.alloc_var("int32")
@@ -159,7 +165,12 @@ def kernel(target: Target):
                         lowest = todo & (T.uint32(0) - todo)
                         todo = todo ^ lowest
                         if (tied[tx] & lowest) == 0 or tie < wanted:
-                            out[row, place] = s * segment - shift + 32 * tx + T.cast(T.popcount(lowest - 1), "int32")
+                            out[row, place] = (
+                                s * segment
+                                - shift
+                                + 32 * tx
+                                + T.cast(T.popcount(lowest - 1), "int32")
+                            )
                             place += 1
                         if (tied[tx] & lowest) != 0:
                             tie += 1
