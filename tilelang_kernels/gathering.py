@@ -28,7 +28,7 @@ class Gather(NamedTuple):
 
 
 def in_pairs(records: Records) -> bool:
-    """Codes that are bytes are loaded as halves: TileLang does not know 16 of them on AMD."""
+    """Codes that are bytes are loaded as halves: TileLang has no vector of 16 zero bytes on AMD."""
     return records.code_type == "uint8"
 
 

@@ -52,10 +52,10 @@ def sparse_mla_decode(
         if records is None or records.shape[0] * records.shape[1] * selected.shape[2] == 0:
             continue
         keys = keys_of_part(tiles, selected.shape[2], batch_invariant)
-        blocks = -(-keys // tile.columns)
-        parts = -(-selected.shape[2] // (blocks * tile.columns))
+        keys = -(-keys // tile.columns) * tile.columns
+        parts = -(-selected.shape[2] // keys)
         length = None if length is None else length.flatten()
-        launches.append((records, selected.flatten(0, 1), length, (blocks, num_parts, parts)))
+        launches.append((records, selected.flatten(0, 1), length, (keys, num_parts, parts)))
         num_parts += parts
     if num_parts == 0:
         out.zero_()

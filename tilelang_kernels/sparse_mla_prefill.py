@@ -54,7 +54,7 @@ def kernel(target: Target, *, cache_format: str, d_qk: int, narrow: bool, out_dt
         sink: T.Tensor((num_heads,), "float32"),
         has_sink: T.int32,
         sm_scale: T.float32,
-        blocks_of_part: T.int32,
+        keys_of_part: T.int32,
         first_part: T.int32,
         num_parts: T.int32,
         out: T.Tensor((parts, rows, num_heads, D_V), out_dtype),
@@ -73,9 +73,9 @@ def kernel(target: Target, *, cache_format: str, d_qk: int, narrow: bool, out_dt
             row = T.alloc_var("int32", init=T.truncdiv(row_group, groups))
             first_head = T.alloc_var("int32", init=(row_group - row * groups) * heads)
             base = T.if_then_else(has_start != 0, start[row], 0)
-            count = T.min(T.if_then_else(has_length != 0, length[row], topk), topk)
-            first = part * blocks_of_part
-            last = T.min(first + blocks_of_part, T.ceildiv(T.max(count, 0), keys))
+            length_of_row = T.if_then_else(has_length != 0, length[row], topk)
+            count = T.min(T.min(length_of_row, topk), (part + 1) * keys_of_part)
+            first, last = part * keys_of_part // keys, T.ceildiv(T.max(count, 0), keys)
             views, paging = (codes, halves, scales), (base, capacity, page_size, page_chunks)
             T.copy(q[row, first_head, 0], q_tile)
             attention.begin(softmax)
@@ -94,7 +94,7 @@ def kernel(target: Target, *, cache_format: str, d_qk: int, narrow: bool, out_dt
 def launch(
     run, q, cache, indices, start, length, sink, sm_scale, cache_format, parts, out, max_logits, lse
 ) -> None:
-    """Of a cache that is not empty. parts: blocks of keys in each, the first in out, how many."""
+    """Of a cache that is not empty. parts: keys in each, the first in out, how many."""
     narrow = q.shape[1] <= NARROW
     cache, row = aligned_pages(cache), indices[:, 0]
     run(
