@@ -66,7 +66,7 @@ def begin(softmax: Softmax):
 
 @T.macro
 def attend(target: Target, softmax: Softmax, q, kv, valid, block, sm_scale):
-    """A block of keys joins: q [heads, d_qk], kv [keys, d_qk]; valid [2, keys] of blocks in turn"""
+    """A block of keys joins: q [heads, d_qk], kv [keys, d_qk]; valid [2, keys], by turns."""
     scores, sums, top, _, factor, out, weights = softmax
     heads, keys = scores.shape
     options = gemm_options(target, heads)
