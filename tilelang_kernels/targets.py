@@ -53,7 +53,7 @@ class Target:
 NVIDIA = {
     "mqa_logits": Tile(rows=64, columns=128, threads=128),
     "sparse_mla": Tile(rows=64, columns=32, threads=256),
-    "sparse_mla_narrow": Tile(rows=16, columns=32, threads=128),
+    "sparse_mla_narrow": Tile(rows=16, columns=64, threads=256),
     "topk_indices": Tile(rows=1, columns=1, threads=512),
     "indices_to_slots": Tile(rows=1, columns=512, threads=128),
     "merge_attention_states": Tile(rows=1, columns=512, threads=64),
