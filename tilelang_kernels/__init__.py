@@ -4,4 +4,12 @@ A module is called after its op: the kernel reads like the op's formula, and the
 op's name launches it. Importing this package does not import TileLang.
 """
 
-OPS = ("mqa_logits", "paged_mqa_logits")  # that have a kernel so far
+OPS = (  # that have a kernel so far
+    "mqa_logits",
+    "paged_mqa_logits",
+    "topk_indices",
+    "indices_to_slots",
+    "merge_attention_states",
+    "sparse_mla_prefill",
+    "sparse_mla_decode",
+)

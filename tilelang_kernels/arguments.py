@@ -13,6 +13,13 @@ def aligned(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.clone() if tensor.data_ptr() % ALIGNMENT else tensor
 
 
+def writable(tensor: torch.Tensor) -> torch.Tensor:
+    """Itself, or where `aligned` would copy it one that is to be copied to it."""
+    if tensor.is_contiguous() and tensor.data_ptr() % ALIGNMENT == 0:
+        return tensor
+    return torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
+
+
 def aligned_pages(cache: torch.Tensor) -> torch.Tensor:
     """Itself, or a copy where its pages, [num_pages | page_size, record], begin at odd addresses."""
     num_pages, page_size, record = cache.shape
@@ -46,3 +53,10 @@ def page_chunks(cache: torch.Tensor, size: int = ALIGNMENT) -> int:
 def name_of(dtype: torch.dtype) -> str:
     """TileLang's name of a type is torch's."""
     return str(dtype).removeprefix("torch.")
+
+
+def optional(tensor: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
+    """`aligned`, or where there is none something of the shape and type that nobody reads."""
+    if tensor is None:
+        return torch.empty(like.shape, dtype=like.dtype, device=like.device)
+    return aligned(tensor)

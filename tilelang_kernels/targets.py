@@ -21,13 +21,14 @@ class Tile:
     columns: int
     threads: int
     steps: int = 1
-    stages: int = 1
+    stages: int = 0
 
 
 @dataclass(frozen=True)
 class Target:
     """wave: threads that run in step. fp8: the type of fp8 products, or None where there are none:
-    then operands become bfloat16, which is exact. tiles: by op."""
+    then operands become bfloat16, which is exact. tiles: by op. k_pack: of bfloat16 products, as
+    T.gemm takes it on AMD: 2 where an instruction has twice the depth."""
 
     name: str
     kind: str
@@ -35,6 +36,7 @@ class Target:
     wave: int
     fp8: str | None
     tiles: dict[str, Tile]
+    k_pack: int = 1
 
     def __hash__(self):
         return hash(self.name)
@@ -55,23 +57,34 @@ class Target:
 NVIDIA = {
     "mqa_logits": Tile(rows=64, columns=128, threads=128, steps=16, stages=2),
     "paged_mqa_logits": Tile(rows=64, columns=64, threads=128, steps=8, stages=2),
+    "sparse_mla": Tile(rows=64, columns=32, threads=256),
+    "sparse_mla_narrow": Tile(rows=16, columns=64, threads=256),
+    "topk_indices": Tile(rows=1, columns=1, threads=512),
+    "indices_to_slots": Tile(rows=1, columns=512, threads=128),
+    "merge_attention_states": Tile(rows=1, columns=512, threads=64),
 }
 SM90 = NVIDIA | {
-    "mqa_logits": Tile(rows=64, columns=128, threads=128, steps=16, stages=0),
-    "paged_mqa_logits": Tile(rows=64, columns=64, threads=128, steps=8, stages=0),
+    "mqa_logits": Tile(rows=64, columns=128, threads=128, steps=16),
+    "paged_mqa_logits": Tile(rows=64, columns=64, threads=128, steps=8),
 }
+NVIDIA_99K = NVIDIA | {"sparse_mla": Tile(rows=32, columns=32, threads=256)}
 AMD = {
-    "mqa_logits": Tile(rows=64, columns=128, threads=256, steps=16, stages=1),
-    "paged_mqa_logits": Tile(rows=64, columns=64, threads=256, steps=8, stages=1),
+    "mqa_logits": Tile(rows=64, columns=128, threads=256, steps=16),
+    "paged_mqa_logits": Tile(rows=64, columns=64, threads=256, steps=8),
+    "sparse_mla": Tile(rows=64, columns=32, threads=256),
+    "sparse_mla_narrow": Tile(rows=16, columns=32, threads=128),
+    "topk_indices": Tile(rows=1, columns=1, threads=512),
+    "indices_to_slots": Tile(rows=1, columns=512, threads=128),
+    "merge_attention_states": Tile(rows=1, columns=512, threads=64),
 }
 
 _ALL = (
     Target("sm_80", "cuda", 163 * KIB, 32, None, NVIDIA),
-    Target("sm_89", "cuda", 99 * KIB, 32, "float8_e4m3fn", NVIDIA),
+    Target("sm_89", "cuda", 99 * KIB, 32, "float8_e4m3fn", NVIDIA_99K),
     Target("sm_90a", "cuda", 227 * KIB, 32, "float8_e4m3fn", SM90),
     Target("sm_100a", "cuda", 227 * KIB, 32, "float8_e4m3fn", NVIDIA),
-    Target("sm_120", "cuda", 99 * KIB, 32, "float8_e4m3fn", NVIDIA),
+    Target("sm_120", "cuda", 99 * KIB, 32, "float8_e4m3fn", NVIDIA_99K),
     Target("gfx942", "hip", 64 * KIB, 64, "float8_e4m3fnuz", AMD),
-    Target("gfx950", "hip", 160 * KIB, 64, "float8_e4m3fn", AMD),
+    Target("gfx950", "hip", 160 * KIB, 64, "float8_e4m3fn", AMD, k_pack=2),
 )
 TARGETS = {target.name: target for target in _ALL}
