@@ -1,94 +1,36 @@
-"""Radix selection by the threads of a block: scores as keys, histograms, bit maps, prefix sums."""
-
-from typing import NamedTuple
+"""Radix selection by the threads of a block: histograms of keys' digits, bit maps, prefix sums."""
 
 import tilelang.language as T
 
+from tilelang_kernels.keys import LOADS, load_keys
+
 DIGITS, BINS = 3, 2048  # of 11 bits each; the last has a bit in common with the one before
-ABSENT, NAN = 0, 1  # keys; those of numbers are larger
-
-
-class Candidates(NamedTuple):
-    """scores[begin : begin + count]; vectors: the same memory, 4 scores at a time."""
-
-    scores: object
-    vectors: object
-    begin: object
-    count: object
-
-
-def key_of(score):
-    """uint32, larger for what is better: NaN < -inf < ... < -0 = +0 < ... < inf."""
-    bits = T.reinterpret(score, "uint32")
-    # -0.0, the sign alone, gets +0.0's key.
-    number = T.if_then_else(bits > T.uint32(0x80000000), ~bits, bits | T.uint32(0x80000000))
-    is_nan = (bits & T.uint32(0x7FFFFFFF)) > T.uint32(0x7F800000)
-    return T.if_then_else(is_nan, T.uint32(NAN), number)
 
 
 def lowest_bit(digit):
     return T.max(11 * (DIGITS - 1 - digit) - 1, 0)
 
 
-@T.macro
-def load_keys(keys, candidates, first):
-    """Of candidates from `first` on, which is aligned: 4 to each thread, then the next 4."""
-    loads, threads, tx = keys.shape[0], T.get_thread_extent(), T.get_thread_binding()
-    loaded = T.alloc_local((loads, 4), "float32")
-    for load in T.unroll(loads):
-        index = first + 4 * (load * threads + tx)
-        if index >= 0 and index + 4 <= candidates.count:
-            for j in T.vectorized(4):
-                loaded[load, j] = candidates.vectors[(candidates.begin + index) // 4, j]
-        else:
-            for j in T.unroll(4):
-                if index + j >= 0 and index + j < candidates.count:
-                    loaded[load, j] = candidates.scores[candidates.begin + index + j]
-    for load in T.unroll(loads):
-        for j in T.unroll(4):
-            index = first + 4 * (load * threads + tx) + j
-            present = index >= 0 and index < candidates.count
-            keys[load, j] = T.if_then_else(present, key_of(loaded[load, j]), T.uint32(ABSENT))
+def bits_above(digit):
+    """A mask of them."""
+    mask = T.uint32(0xFFFFFFFF) << lowest_bit(digit - 1)
+    return T.if_then_else(digit == 0, T.uint32(0), mask)
 
 
 @T.macro
-def count_keys(histogram, keys, candidates, first, last, digit, threshold, known):
-    """Histogram of a digit of candidates' keys that have the `known` bits of threshold."""
-    threads, tile = T.get_thread_extent(), 4 * keys.shape[0] * T.get_thread_extent()
+def count_keys(histogram, candidates, first, last, digit, threshold):
+    """Histogram of a digit of the keys that agree with threshold above it."""
+    threads, tx = T.get_thread_extent(), T.get_thread_binding()
     for i in T.unroll(BINS // threads):
-        histogram[i * threads + T.get_thread_binding()] = 0
+        histogram[i * threads + tx] = 0
     T.sync_threads()
-    for t in T.serial(T.ceildiv(last - first, tile)):
-        load_keys(keys, candidates, first + t * tile)
-        for load in T.unroll(keys.shape[0]):
+    for t in T.serial(T.ceildiv(last - first, 4 * LOADS * threads)):
+        keys = load_keys(candidates, first + 4 * LOADS * threads * t)
+        for load in T.unroll(LOADS):
             for j in T.unroll(4):
-                if (keys[load, j] & known) == threshold:
+                if (keys[load, j] & bits_above(digit)) == threshold:
                     bin = T.cast(keys[load, j] >> lowest_bit(digit), "int32") % BINS
                     T.atomic_add(histogram[bin], 1)
-    T.sync_threads()
-
-
-@T.macro
-def mark_keys(above, tied, keys, candidates, first, threshold):
-    """Sets bits of two maps of a word a thread, for as many candidates, from `first` on."""
-    threads, loads = T.get_thread_extent(), keys.shape[0]
-    above[T.get_thread_binding()] = 0
-    tied[T.get_thread_binding()] = 0
-    T.sync_threads()
-    for t in T.serial(32 // (4 * loads)):
-        load_keys(keys, candidates, first + 4 * loads * threads * t)
-        for load in T.unroll(loads):
-            # Eight threads share a word. Each adds other bits to it.
-            place = 4 * ((t * loads + load) * threads + T.get_thread_binding())
-            larger, equal = T.alloc_var("uint32"), T.alloc_var("uint32")
-            larger, equal = 0, 0
-            for j in T.unroll(4):
-                larger = larger | (T.cast(keys[load, j] > threshold, "uint32") << (place % 32 + j))
-                equal = equal | (T.cast(keys[load, j] == threshold, "uint32") << (place % 32 + j))
-            if larger != 0:
-                T.atomic_add(above[place // 32], larger)
-            if equal != 0:
-                T.atomic_add(tied[place // 32], equal)
     T.sync_threads()
 
 
@@ -105,9 +47,9 @@ def sum_before(sums, value):
 
 
 @T.macro
-def choose_bin(chosen, histogram, sums, digit, threshold: T.Ref, known: T.Ref, wanted: T.Ref):
-    """Of the `wanted`-th largest key; then threshold has this digit, and it is the new wanted-th
-    largest of the keys that do. chosen: the bin and that number, shared."""
+def choose_bin(chosen, histogram, sums, digit, threshold: T.Ref, wanted: T.Ref):
+    """Of the `wanted`-th largest key. Then threshold has that digit, and wanted is the key's rank
+    among those that have it. chosen: both, shared."""
     own = BINS // T.get_thread_extent()
     last = BINS - 1 - own * T.get_thread_binding()
     count = T.alloc_var("int32", init=0)
@@ -121,5 +63,55 @@ def choose_bin(chosen, histogram, sums, digit, threshold: T.Ref, known: T.Ref, w
         larger += histogram[last - i]
     T.sync_threads()
     threshold = threshold | (T.cast(chosen[0], "uint32") << lowest_bit(digit))
-    known = T.uint32(0xFFFFFFFF) << lowest_bit(digit)
     wanted = chosen[1]
+
+
+@T.macro
+def mark_keys(above, tied, candidates, first, threshold):
+    """Sets bits of two maps, of a word a thread, for as many candidates from `first` on."""
+    threads, tx = T.get_thread_extent(), T.get_thread_binding()
+    above[tx] = 0
+    tied[tx] = 0
+    T.sync_threads()
+    for t in T.serial(8 // LOADS):
+        keys = load_keys(candidates, first + 4 * LOADS * threads * t)
+        for load in T.unroll(LOADS):
+            bit = 4 * ((t * LOADS + load) * threads + tx)
+            larger, equal = T.alloc_var("uint32"), T.alloc_var("uint32")
+            larger, equal = 0, 0
+            for j in T.unroll(4):
+                larger = larger | (T.cast(keys[load, j] > threshold, "uint32") << (bit % 32 + j))
+                equal = equal | (T.cast(keys[load, j] == threshold, "uint32") << (bit % 32 + j))
+            # Eight threads share a word, and none of its bits: sums are unions.
+            if larger != 0:
+                T.atomic_add(above[bit // 32], larger)
+            if equal != 0:
+                T.atomic_add(tied[bit // 32], equal)
+    T.sync_threads()
+
+
+@T.macro
+def write_marked(out, row, above, tied, sums, first, taken: T.Ref, ties: T.Ref, wanted):
+    """Indices of the candidates from `first` on that are above, and of the first `wanted` tied.
+
+    taken, ties: how many are before; then, with these.
+    """
+    tx = T.get_thread_binding()
+    tie_bits = T.alloc_var("uint32", init=tied[tx])
+    both = T.popcount(above[tx]) + (T.popcount(tie_bits) << 16)
+    before = T.alloc_var("int32", init=sum_before(sums, T.cast(both, "int32")))
+    tie = T.alloc_var("int32", init=ties + (before >> 16))
+    place = T.alloc_var("int32", init=taken + before % 65536 + T.min(tie, wanted))
+    bits = T.alloc_var("uint32", init=above[tx] | T.if_then_else(tie < wanted, tie_bits, 0))
+    while bits != 0:
+        bit = T.alloc_var("uint32", init=bits & (~bits + 1))  # the lowest
+        bits = bits ^ bit
+        is_tie = T.alloc_var("bool", init=(tie_bits & bit) != 0)
+        if not is_tie or tie < wanted:
+            out[row, place] = first + 32 * tx + T.cast(T.popcount(bit - 1), "int32")
+            place += 1
+        if is_tie:
+            tie += 1
+    for w in T.serial(sums.shape[0]):
+        taken += sums[w, sums.shape[1] - 1] % 65536
+        ties += sums[w, sums.shape[1] - 1] >> 16

@@ -11,42 +11,38 @@ launch for each digit leaves a histogram of every slice, which the launches afte
 
 import tilelang.language as T
 
+from tilelang_kernels import radix
 from tilelang_kernels.arguments import ALIGNMENT, aligned
-from tilelang_kernels.radix import (
-    BINS,
-    DIGITS,
-    Candidates,
-    choose_bin,
-    count_keys,
-    mark_keys,
-    sum_before,
-)
+from tilelang_kernels.keys import Candidates
+from tilelang_kernels.radix import BINS, DIGITS
 from tilelang_kernels.targets import Target
 
 CONFIGURATIONS = [{"phase": phase} for phase in ("whole", "count", "write")]
-LOADS = 4  # of 4 scores, in flight a thread
 BLOCKS, MAX_SLICES, MIN_SLICE = 128, 16, 16384  # where slicing ends
 
 
 @T.macro
-def add_slices(histogram, earlier, counts, row, slice, slices, digit):
-    """Histogram of a row, and to each thread what it has of that of the slices before."""
-    for i in T.unroll(earlier.shape[0]):
-        bin = i * T.get_thread_extent() + T.get_thread_binding()
-        total = T.alloc_var("int32")
-        total = 0
-        earlier[i] = 0
-        for s in T.serial(slices):
-            count = counts[row * slices + s, digit, bin]
-            total += count
+def add_slices(histogram, earlier, passed, counts, row, slice, digit):
+    """A row's histogram; earlier: a thread's bins of it, of the slices before."""
+    own, threads, tx = earlier.shape[0], T.get_thread_extent(), T.get_thread_binding()
+    total = T.alloc_local((own,), "int32")
+    T.clear(total)
+    T.clear(earlier)
+    for s in T.serial(counts.shape[1]):
+        for i in T.unroll(own):
+            count = counts[row, s, digit, i * threads + tx]
+            total[i] += count
             if s < slice:
                 earlier[i] += count
-        histogram[bin] = total
+    for i in T.unroll(own):
+        histogram[i * threads + tx] = total[i]
+    if tx == 0:
+        passed[0] = 0
 
 
 @T.macro
-def count_earlier(passed, earlier, chosen):
-    """passed: how many keys of slices before are above the chosen bin, and how many in it."""
+def pass_slices(passed, earlier, chosen):
+    """passed: how many keys of the slices before are above the chosen bin, and how many in it."""
     above = T.alloc_var("int32")
     above = 0
     for i in T.unroll(earlier.shape[0]):
@@ -59,37 +55,11 @@ def count_earlier(passed, earlier, chosen):
     T.sync_threads()
 
 
-@T.macro
-def write_marked(out, row, above, tied, sums, first, taken: T.Ref, ties: T.Ref, wanted):
-    """Indices of the candidates from `first` on that are above, and of the first `wanted` tied.
-
-    taken, ties: how many are before; then, with these.
-    """
-    tx = T.get_thread_binding()
-    tie_bits = T.alloc_var("uint32", init=tied[tx])
-    both = T.popcount(above[tx]) + (T.popcount(tie_bits) << 16)
-    before = T.alloc_var("int32", init=sum_before(sums, T.cast(both, "int32")))
-    tie = T.alloc_var("int32", init=ties + (before >> 16))
-    place = T.alloc_var("int32", init=taken + before % 65536 + T.min(tie, wanted))
-    bits = T.alloc_var("uint32", init=above[tx] | T.if_then_else(tie < wanted, tie_bits, 0))
-    while bits != 0:
-        bit = T.alloc_var("uint32", init=bits & (~bits + 1))  # the lowest
-        bits = bits ^ bit
-        is_tie = T.alloc_var("bool", init=(tie_bits & bit) != 0)
-        if not is_tie or tie < wanted:
-            out[row, place] = first + 32 * tx + T.cast(T.popcount(bit - 1), "int32")
-            place += 1
-        if is_tie:
-            tie += 1
-    for w in T.serial(sums.shape[0]):
-        taken += sums[w, sums.shape[1] - 1] % 65536
-        ties += sums[w, sums.shape[1] - 1] >> 16
-
-
 def kernel(target: Target, *, phase: str):
-    threads, wave = target.tiles["topk_indices"].threads, target.wave
-    stretch = 32 * threads  # candidates, whose bits the maps hold
-    rows, topk, blocks = T.dynamic("rows, topk, blocks")
+    tile, wave = target.tiles["topk_indices"], target.wave
+    threads, stretch = tile.threads, tile.columns  # whose bits the maps hold
+    rows, topk = T.dynamic("rows, topk")
+    slices = 1 if phase == "whole" else T.dynamic("slices")
     size, num_vectors, out_row = T.dynamic("size, num_vectors, out_row", "int64")
 
     @T.prim_func
@@ -100,12 +70,11 @@ def kernel(target: Target, *, phase: str):
         seq_len: T.int32,
         row_start: T.Tensor((rows,), "int32"),
         row_end: T.Tensor((rows,), "int32"),
-        slices: T.int32,
+        counts: T.Tensor((1 if phase == "whole" else rows, slices, DIGITS, BINS), "int32"),
         counted: T.int32,  # digits, in the launches before
-        counts: T.Tensor((blocks, DIGITS, BINS), "int32"),
         out: T.StridedTensor((rows, topk), (out_row, 1), "int32"),
     ):
-        with T.Kernel(rows * slices, threads=threads) as block:
+        with T.Kernel(rows, slices, threads=threads) as (row, slice):
             T.annotate_min_blocks_per_sm(2)
             histogram = T.alloc_shared((BINS,), "int32")
             sums = T.alloc_shared((threads // wave, wave), "int32")
@@ -113,10 +82,8 @@ def kernel(target: Target, *, phase: str):
             passed = T.alloc_shared((2,), "int32")
             above = T.alloc_shared((threads,), "uint32")
             tied = T.alloc_shared((threads,), "uint32")
-            keys = T.alloc_local((LOADS, 4), "uint32")
             earlier = T.alloc_local((BINS // threads,), "int32")
             tx = T.get_thread_binding()
-            row, slice = T.truncdiv(block, slices), T.truncmod(block, slices)
             start = T.alloc_var("int32", init=T.max(row_start[row], 0))
             count = T.alloc_var("int32", init=T.max(T.min(row_end[row], seq_len), 0) - start)
             if count <= topk:
@@ -131,32 +98,30 @@ def kernel(target: Target, *, phase: str):
                 share = stretch * T.ceildiv(T.ceildiv(count + skew, stretch), slices)
                 first = T.alloc_var("int32", init=slice * share - skew)
                 last = T.alloc_var("int32", init=T.min(first + share, count))
-                threshold = T.alloc_var("uint32", init=0)
-                known = T.alloc_var("uint32", init=0)  # bits of threshold
-                wanted = T.alloc_var("int32", init=topk)  # of keys that have them
+                threshold = T.alloc_var("uint32", init=0)  # its digits that are known
+                wanted = T.alloc_var("int32", init=topk)  # of the keys that have them
                 taken = T.alloc_var("int32", init=0)
                 ties = T.alloc_var("int32", init=0)
-                for digit in T.serial(DIGITS if phase == "whole" else counted):
-                    if phase == "whole":
-                        count_keys(histogram, keys, candidates, first, last, digit, threshold, known)
-                    else:
-                        add_slices(histogram, earlier, counts, row, slice, slices, digit)
-                        if tx == 0:
-                            passed[0] = 0
-                    choose_bin(chosen, histogram, sums, digit, threshold, known, wanted)
-                    if phase != "whole":
-                        count_earlier(passed, earlier, chosen)
+                if phase == "whole":
+                    for digit in T.serial(DIGITS):
+                        radix.count_keys(histogram, candidates, first, last, digit, threshold)
+                        radix.choose_bin(chosen, histogram, sums, digit, threshold, wanted)
+                else:
+                    for digit in T.serial(T.min(counted, DIGITS)):
+                        add_slices(histogram, earlier, passed, counts, row, slice, digit)
+                        radix.choose_bin(chosen, histogram, sums, digit, threshold, wanted)
+                        pass_slices(passed, earlier, chosen)
                         taken += passed[0]
                         ties = passed[1]
                 if phase == "count":
-                    count_keys(histogram, keys, candidates, first, last, counted, threshold, known)
+                    radix.count_keys(histogram, candidates, first, last, counted, threshold)
                     for i in T.unroll(BINS // threads):
-                        counts[block, counted, i * threads + tx] = histogram[i * threads + tx]
+                        counts[row, slice, counted, i * threads + tx] = histogram[i * threads + tx]
                 else:
                     for s in T.serial(T.ceildiv(last - first, stretch)):
                         here = first + s * stretch
-                        mark_keys(above, tied, keys, candidates, here, threshold)
-                        write_marked(out, row, above, tied, sums, here, taken, ties, wanted)
+                        radix.mark_keys(above, tied, candidates, here, threshold)
+                        radix.write_marked(out, row, above, tied, sums, here, taken, ties, wanted)
 
     return topk_indices
 
@@ -177,8 +142,8 @@ def topk_indices(run, scores, row_start, row_end, topk, out) -> None:
     flat, vectors = scores.as_strided((size,), (1,)), scores.as_strided((size // 4, 4), (4, 1))
     bounds = aligned(row_start), aligned(row_end)
     slices = max(1, min(BLOCKS // num_rows, MAX_SLICES, seq_len // MIN_SLICE))
-    counts = out.new_empty(num_rows * slices if slices > 1 else 1, DIGITS, BINS)
+    counts = out.new_empty(num_rows if slices > 1 else 1, slices, DIGITS, BINS)
     phases = ["whole"] if slices == 1 else ["count"] * DIGITS + ["write"]
     for counted, phase in enumerate(phases):
-        arguments = scores.stride(0), seq_len, *bounds, slices, counted, counts, out
-        run(kernel, {"phase": phase}, flat, vectors, *arguments)
+        row = scores.stride(0), seq_len
+        run(kernel, {"phase": phase}, flat, vectors, *row, *bounds, counts, counted, out)
