@@ -14,11 +14,12 @@ from dsa_kernels._op import OPS
 from dsa_kernels.testing.cases import case
 from dsa_kernels.testing.differential import random_case, watched_run
 from dsa_kernels.testing.emulation import SCHEDULES, emulation
+from dsa_kernels.testing.generators import hostile_rows
 from dsa_kernels.testing.tilelang import in_emulator
 
 pytest.importorskip("tilelang", reason="tilelang is not installed: pip install .[tilelang]")
 
-from tilelang_kernels import lowering, mqa_logits, objects
+from tilelang_kernels import lowering, mqa_logits, objects, topk_indices
 from tilelang_kernels.__main__ import main
 from tilelang_kernels.targets import TARGETS, Refused, Tile
 
@@ -54,6 +55,19 @@ def test_random_cases(op, target, seed):
     if not taken_by_cuda(op, arguments):
         pytest.skip(f"refused: {shape}")
     agrees(op, target, arguments)
+
+
+@each_target
+@pytest.mark.parametrize("blocks", [1, 2, 6])  # rows whole, sliced in two, and one row in three
+@pytest.mark.parametrize("kind", ["random", "zero_plateau", "few_levels", "nan_and_neg_inf"])
+def test_topk_indices_of_long_rows(target, blocks, kind, monkeypatch):
+    monkeypatch.setattr(topk_indices, "BLOCKS", blocks)
+    num_rows = 2 if blocks > 2 else 1
+    row = dict(hostile_rows(70_003, torch.Generator().manual_seed(1)))[kind]
+    scores = row.expand(num_rows, -1)
+    start = torch.tensor([3, 50_001][:num_rows], dtype=torch.int32)
+    out = torch.empty(num_rows, 2048, dtype=torch.int32)
+    agrees("topk_indices", target, [scores, start, None, 2048, out])
 
 
 # Instructions of the matrix units that the kernels for bf16 and for fp8 must have.
