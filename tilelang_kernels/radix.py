@@ -80,13 +80,14 @@ def mark_keys(above, tied, candidates, first, threshold):
             larger, equal = T.alloc_var("uint32"), T.alloc_var("uint32")
             larger, equal = 0, 0
             for j in T.unroll(4):
-                larger = larger | (T.cast(keys[load, j] > threshold, "uint32") << (bit % 32 + j))
-                equal = equal | (T.cast(keys[load, j] == threshold, "uint32") << (bit % 32 + j))
+                one = T.uint32(1) << j
+                larger = larger | T.if_then_else(keys[load, j] > threshold, one, T.uint32(0))
+                equal = equal | T.if_then_else(keys[load, j] == threshold, one, T.uint32(0))
             # Eight threads share a word, and none of its bits: sums are unions.
             if larger != 0:
-                T.atomic_add(above[bit // 32], larger)
+                T.atomic_add(above[bit // 32], larger << (bit % 32))
             if equal != 0:
-                T.atomic_add(tied[bit // 32], equal)
+                T.atomic_add(tied[bit // 32], equal << (bit % 32))
     T.sync_threads()
 
 
