@@ -51,13 +51,13 @@ class Target:
 NVIDIA = {
     "mqa_logits": Tile(rows=64, columns=128, threads=128),
     "topk_indices": Tile(rows=1, columns=32 * 512, threads=512),
-    "indices_to_slots": Tile(rows=1, columns=512, threads=128),
+    "indices_to_slots": Tile(rows=1, columns=1024, threads=256),
     "merge_attention_states": Tile(rows=1, columns=512, threads=64),
 }
 AMD = {
     "mqa_logits": Tile(rows=64, columns=128, threads=256),
     "topk_indices": Tile(rows=1, columns=32 * 512, threads=512),
-    "indices_to_slots": Tile(rows=1, columns=512, threads=128),
+    "indices_to_slots": Tile(rows=1, columns=1024, threads=256),
     "merge_attention_states": Tile(rows=1, columns=512, threads=64),
 }
 
