@@ -58,7 +58,7 @@ def test_random_cases(op, target, seed):
 
 
 @each_target
-@pytest.mark.parametrize("blocks", [1, 2, 6])  # rows whole, sliced in two, and one row in three
+@pytest.mark.parametrize("blocks", [1, 2, 6])  # a row whole, a row in two slices, two rows in three
 @pytest.mark.parametrize("kind", ["random", "zero_plateau", "few_levels", "nan_and_neg_inf"])
 def test_topk_indices_of_long_rows(target, blocks, kind, monkeypatch):
     monkeypatch.setattr(topk_indices, "BLOCKS", blocks)

@@ -4,9 +4,5 @@ A module is called after its op: the kernel reads like the op's formula, and the
 op's name launches it. Importing this package does not import TileLang.
 """
 
-OPS = (
-    "mqa_logits",
-    "topk_indices",
-    "indices_to_slots",
-    "merge_attention_states",
-)  # that have a kernel so far
+# That have a kernel so far.
+OPS = ("mqa_logits", "topk_indices", "indices_to_slots", "merge_attention_states")

@@ -18,12 +18,13 @@ from tilelang_kernels.radix import BINS, DIGITS
 from tilelang_kernels.targets import Target
 
 CONFIGURATIONS = [{"phase": phase} for phase in ("whole", "count", "write")]
-BLOCKS, MAX_SLICES, MIN_SLICE = 128, 16, 16384  # where slicing ends
+BLOCKS = 128  # that rows are sliced to fill
+MAX_SLICES, MIN_SLICE = 16, 16384  # of a row; scores of one
 
 
 @T.macro
 def add_slices(histogram, earlier, passed, counts, row, slice, digit):
-    """A row's histogram; earlier: a thread's bins of it, of the slices before."""
+    """histogram: a row's; earlier: what the slices before have in the bins of this thread."""
     own, threads, tx = earlier.shape[0], T.get_thread_extent(), T.get_thread_binding()
     total = T.alloc_local((own,), "int32")
     T.clear(total)
@@ -140,10 +141,9 @@ def topk_indices(run, scores, row_start, row_end, topk, out) -> None:
         scores = scores.clone()
     size = (num_rows - 1) * scores.stride(0) + seq_len
     flat, vectors = scores.as_strided((size,), (1,)), scores.as_strided((size // 4, 4), (4, 1))
-    bounds = aligned(row_start), aligned(row_end)
+    rows = scores.stride(0), seq_len, aligned(row_start), aligned(row_end)
     slices = max(1, min(BLOCKS // num_rows, MAX_SLICES, seq_len // MIN_SLICE))
     counts = out.new_empty(num_rows if slices > 1 else 1, slices, DIGITS, BINS)
     phases = ["whole"] if slices == 1 else ["count"] * DIGITS + ["write"]
     for counted, phase in enumerate(phases):
-        row = scores.stride(0), seq_len
-        run(kernel, {"phase": phase}, flat, vectors, *row, *bounds, counts, counted, out)
+        run(kernel, {"phase": phase}, flat, vectors, *rows, counts, counted, out)
