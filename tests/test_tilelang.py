@@ -15,18 +15,21 @@ from dsa_kernels._op import OPS
 from dsa_kernels.testing.cases import case
 from dsa_kernels.testing.differential import random_case, watched_run
 from dsa_kernels.testing.emulation import SCHEDULES, emulation
+from dsa_kernels.testing.generators import hostile_rows
 from dsa_kernels.testing.tilelang import in_emulator
 
 pytest.importorskip("tilelang", reason="tilelang is not installed: pip install .[tilelang]")
 
-from tilelang_kernels import compilers, device, lowering, mqa_logits
+from tilelang_kernels import compilers, device, lowering, mqa_logits, topk_indices
 from tilelang_kernels.__main__ import main
 from tilelang_kernels.targets import TARGETS, Refused, Tile
 
 PORTED = [op for op in sorted(OPS) if op in _tilelang.ported()]
-EMULATED_TARGETS = ("sm_80", "sm_90a")
 each_op = pytest.mark.parametrize("op", PORTED)
-each_target = pytest.mark.parametrize("target", EMULATED_TARGETS)
+# Each kernel takes seconds to compile.
+each_target = pytest.mark.parametrize(
+    "target", ["sm_90a", pytest.param("sm_80", marks=pytest.mark.slow)]
+)
 MQA = {"heads": 8, "dim": 64, "dtype": "bfloat16", "out_dtype": "float32"}
 
 
@@ -37,16 +40,24 @@ def agrees(op: str, target: str, arguments: list) -> None:
             case(op).compare(expected, watched_run(OPS[op], arguments, "tilelang"))
 
 
+def small_cases() -> list:
+    return [
+        pytest.param(op, which, marks=[pytest.mark.slow] if which else [])
+        for op in PORTED
+        for which in range(len(case(op).SMALL))
+    ]
+
+
 @each_target
-@each_op
-def test_small_cases(op, target):
-    for which, shape in enumerate(case(op).SMALL):
-        arguments = case(op).make(torch.Generator().manual_seed(which), **shape)
-        if taken_by_cuda(op, arguments):
-            agrees(op, target, arguments)
+@pytest.mark.parametrize(("op", "which"), small_cases())
+def test_small_cases(op, which, target):
+    arguments = case(op).make(torch.Generator().manual_seed(which), **case(op).SMALL[which])
+    if not taken_by_cuda(op, arguments):
+        pytest.skip("refused")
+    agrees(op, target, arguments)
 
 
-@pytest.mark.slow  # each kernel takes seconds to compile
+@pytest.mark.slow
 @each_target
 @each_op
 @pytest.mark.parametrize("seed", range(12))
@@ -55,6 +66,19 @@ def test_random_cases(op, target, seed):
     if not taken_by_cuda(op, arguments):
         pytest.skip(f"refused: {shape}")
     agrees(op, target, arguments)
+
+
+@each_target
+@pytest.mark.parametrize("blocks", [1, 2, 6])  # a row whole, a row in two slices, two rows in three
+@pytest.mark.parametrize("kind", ["random", "zero_plateau", "few_levels", "nan_and_neg_inf"])
+def test_topk_indices_of_long_rows(target, blocks, kind, monkeypatch):
+    monkeypatch.setattr(topk_indices, "BLOCKS", blocks)
+    num_rows = 2 if blocks > 2 else 1
+    row = dict(hostile_rows(70_003, torch.Generator().manual_seed(1)))[kind]
+    scores = row.expand(num_rows, -1)
+    start = torch.tensor([3, 50_001][:num_rows], dtype=torch.int32)
+    out = torch.empty(num_rows, 2048, dtype=torch.int32)
+    agrees("topk_indices", target, [scores, start, None, 2048, out])
 
 
 def test_the_command_writes_source_and_says_what_it_refuses(tmp_path, capsys, monkeypatch):

@@ -16,6 +16,7 @@ MAX_SLOT = 2**31 - 1
 
 def kernel(target: Target):
     tile = target.tiles["indices_to_slots"]
+    columns = tile.columns
     rows, topk, batch, max_pages = T.dynamic("rows, topk, batch, max_pages")
     index_row, table_row, slot_row, count_row = T.dynamic(
         "index_row, table_row, slot_row, count_row", "int64"
@@ -32,26 +33,35 @@ def kernel(target: Target):
         counts: T.StridedTensor((rows,), (count_row,), "int32"),
     ):
         with T.Kernel(rows, threads=tile.threads) as row:
-            valid = T.alloc_fragment((tile.columns,), "int32")
+            index = T.alloc_fragment((columns,), "int32")
+            logical = T.alloc_fragment((columns,), "int32")
+            page = T.alloc_fragment((columns,), "int32")
+            valid = T.alloc_fragment((columns,), "int32")
             count = T.alloc_fragment((1,), "int32")
             request = T.alloc_var("int32")
             if rows_per_request > 0:
                 request = T.truncdiv(row, rows_per_request)
             else:
                 request = row_request[row]
+            served = request >= 0 and request < batch
+            table = T.if_then_else(served, request, 0)
             T.clear(valid)
-            for block in T.serial(T.ceildiv(topk, tile.columns)):
-                for i in T.Parallel(tile.columns):
-                    column = block * tile.columns + i
-                    if column < topk:
-                        index = indices[row, column]
-                        logical = T.truncdiv(index, page_size)
-                        page = T.alloc_var("int32", init=-1)
-                        if request >= 0 and request < batch and index >= 0 and logical < max_pages:
-                            page = block_table[request, logical]
-                        slot = T.cast(page, "int64") * page_size + T.truncmod(index, page_size)
-                        fits = page >= 0 and slot <= MAX_SLOT
-                        slots[row, column] = T.if_then_else(fits, T.cast(slot, "int32"), -1)
+            for block in T.serial(T.ceildiv(topk, columns)):
+                # Where there is nothing to load, the nearest is: no load waits for a branch.
+                for i in T.Parallel(columns):
+                    index[i] = indices[row, T.min(block * columns + i, topk - 1)]
+                for i in T.Parallel(columns):
+                    logical[i] = T.truncdiv(index[i], page_size)
+                    page[i] = block_table[table, T.max(T.min(logical[i], max_pages - 1), 0)]
+                for i in T.Parallel(columns):
+                    if block * columns + i < topk:
+                        known = served and index[i] >= 0 and logical[i] < max_pages
+                        offset = index[i] - logical[i] * page_size
+                        slot = T.cast(page[i], "int64") * page_size + offset
+                        fits = known and page[i] >= 0 and slot <= MAX_SLOT
+                        slots[row, block * columns + i] = T.if_then_else(
+                            fits, T.cast(slot, "int32"), -1
+                        )
                         valid[i] += T.cast(fits, "int32")
             T.reduce_sum(valid, count)
             if T.get_thread_binding() == 0:

@@ -3,7 +3,7 @@
     lse = log sum_p exp(lses[p])
     out = sum_p exp(lses[p] - lse) outs[p]  x  1 / (1 + exp(attn_sink - lse))
 
-A block takes a row and head. What a head has is counted in vectors, so that accesses are aligned
+A block takes a row and a head. What a head has is counted in vectors, so that accesses are aligned
 whatever the strides are.
 """
 
@@ -14,6 +14,7 @@ from tilelang_kernels.arguments import ALIGNMENT, name_of, optional
 from tilelang_kernels.targets import Target
 
 INFINITY = float("inf")
+GROUP = 4  # parts that are loaded at once
 CONFIGURATIONS = [
     {"dtype": dtype, "out_dtype": out_dtype, "vector": vector}
     for dtype, widest in (("bfloat16", 8), ("float32", 4))
@@ -45,11 +46,12 @@ def kernel(target: Target, *, dtype: str, out_dtype: str, vector: int):
         out_head: T.int64,
         lse: T.StridedTensor((rows, heads), (lse_row, lse_head), "float32"),
     ):
-        with T.Kernel(rows * heads, T.ceildiv(vectors, columns), threads=tile.threads) as (
-            row_head,
+        with T.Kernel(rows, heads, T.ceildiv(vectors, columns), threads=tile.threads) as (
+            row,
+            head,
             block,
         ):
-            row, head = T.truncdiv(row_head, heads), T.truncmod(row_head, heads)
+            values = T.alloc_fragment((GROUP, columns, vector), dtype)
             merged = T.alloc_fragment((columns, vector), "float32")
             largest = T.alloc_var("float32", init=-INFINITY)
             total = T.alloc_var("float32", init=0.0)
@@ -67,17 +69,22 @@ def kernel(target: Target, *, dtype: str, out_dtype: str, vector: int):
             if block == 0 and T.get_thread_binding() == 0:
                 lse[row, head] = merged_lse
 
+            share = T.alloc_var("float32", init=1 / total)
             if has_sink != 0:
-                total *= 1 + T.exp(attn_sink[head] - merged_lse)
+                share = 1 / (total * (1 + T.exp(attn_sink[head] - merged_lse)))
             T.clear(merged)
-            for p in T.serial(parts):
-                part = lses[p, row, head]
-                if part != -INFINITY:
-                    weight = T.alloc_var("float32", init=T.exp(part - largest) / total)
-                    first = p * outs_part + row * outs_row + head * outs_head + block * columns
-                    for c, j in T.Parallel(columns, vector):
-                        if block * columns + c < vectors:
-                            merged[c, j] += weight * outs[first + c, j]
+            for group in T.serial(T.ceildiv(parts, GROUP)):
+                # None of these loads depends on a branch, so that all are in flight.
+                for i, c, j in T.Parallel(GROUP, columns, vector):
+                    p = T.min(group * GROUP + i, parts - 1)
+                    first = p * outs_part + row * outs_row + head * outs_head
+                    values[i, c, j] = outs[first + T.min(block * columns + c, vectors - 1), j]
+                for i in T.unroll(GROUP):
+                    part = lses[T.min(group * GROUP + i, parts - 1), row, head]
+                    if group * GROUP + i < parts and part != -INFINITY:
+                        weight = T.exp(part - largest) * share
+                        for c, j in T.Parallel(columns, vector):
+                            merged[c, j] += weight * values[i, c, j]
             first = row * out_row + head * out_head + block * columns
             for c, j in T.Parallel(columns, vector):
                 if block * columns + c < vectors:

@@ -59,8 +59,8 @@ NVIDIA = {
     "paged_mqa_logits": Tile(rows=64, columns=64, threads=128, steps=8, stages=2),
     "sparse_mla": Tile(rows=64, columns=32, threads=256),
     "sparse_mla_narrow": Tile(rows=16, columns=64, threads=256),
-    "topk_indices": Tile(rows=1, columns=1, threads=512),
-    "indices_to_slots": Tile(rows=1, columns=512, threads=128),
+    "topk_indices": Tile(rows=1, columns=32 * 512, threads=512),
+    "indices_to_slots": Tile(rows=1, columns=1024, threads=256),
     "merge_attention_states": Tile(rows=1, columns=512, threads=64),
 }
 SM90 = NVIDIA | {
@@ -73,8 +73,8 @@ AMD = {
     "paged_mqa_logits": Tile(rows=64, columns=64, threads=256, steps=8),
     "sparse_mla": Tile(rows=64, columns=32, threads=256),
     "sparse_mla_narrow": Tile(rows=16, columns=32, threads=128),
-    "topk_indices": Tile(rows=1, columns=1, threads=512),
-    "indices_to_slots": Tile(rows=1, columns=512, threads=128),
+    "topk_indices": Tile(rows=1, columns=32 * 512, threads=512),
+    "indices_to_slots": Tile(rows=1, columns=1024, threads=256),
     "merge_attention_states": Tile(rows=1, columns=512, threads=64),
 }
 

@@ -1,183 +1,128 @@
 """Exact indices of the k best scores of each row, by radix selection.
 
-A block takes a row. Histograms of three digits of the scores' keys give the key of the k-th best
-score and how many of its ties are wanted. The row is then read once more: what is above that key,
-and the first ties, become bits of two maps, whose prefix sums are places in the output. No buffer
-depends on the scores, and atomics only count and set bits, so that their order shows nowhere.
+Histograms of three digits of the scores' keys give the key of the k-th best score, and how many of
+its ties are wanted. The row is then read once more: what is above that key, and its ties, become
+bits of two maps, whose prefix sums are places in the output. No buffer's size depends on scores,
+and atomics only count and set bits, so that their order shows nowhere.
+
+A block takes a row, from counting to writing. Where rows are few, each is sliced among blocks: a
+launch for each digit leaves a histogram of every slice, which the launches after it add up.
 """
 
 import tilelang.language as T
-import torch
 
-from tilelang_kernels.arguments import aligned, chunks
+from tilelang_kernels import radix
+from tilelang_kernels.arguments import ALIGNMENT, aligned
+from tilelang_kernels.keys import Candidates
+from tilelang_kernels.radix import BINS, DIGITS
 from tilelang_kernels.targets import Target
 
-CONFIGURATIONS = [{}]
-BINS = 2048  # digits of 11 bits
-LOADS = 4  # of 16 bytes, in flight a thread
-ABSENT, NAN = 0, 1  # keys; those of numbers are larger
+CONFIGURATIONS = [{"phase": phase} for phase in ("whole", "count", "write")]
+BLOCKS = 128  # that rows are sliced to fill
+MAX_SLICES, MIN_SLICE = 16, 16384  # of a row; scores of one
 
 
-def key_of(score):
-    """uint32 in the contract's order."""
-    bits = T.reinterpret(score, "uint32")
-    # -0.0, the sign alone, gets +0.0's key.
-    number = T.if_then_else(bits > T.uint32(0x80000000), ~bits, bits | T.uint32(0x80000000))
-    is_nan = (bits & T.uint32(0x7FFFFFFF)) > T.uint32(0x7F800000)
-    return T.if_then_else(is_nan, T.uint32(NAN), number)
+@T.macro
+def add_slices(histogram, earlier, passed, counts, row, slice, digit):
+    """histogram: a row's; earlier: what the slices before have in the bins of this thread."""
+    own, threads, tx = earlier.shape[0], T.get_thread_extent(), T.get_thread_binding()
+    total = T.alloc_local((own,), "int32")
+    T.clear(total)
+    T.clear(earlier)
+    for s in T.serial(counts.shape[1]):
+        for i in T.unroll(own):
+            count = counts[row, s, digit, i * threads + tx]
+            total[i] += count
+            if s < slice:
+                earlier[i] += count
+    for i in T.unroll(own):
+        histogram[i * threads + tx] = total[i]
+    if tx == 0:
+        passed[0] = 0
 
 
-def kernel(target: Target):
-    threads, wave = target.tiles["topk_indices"].threads, target.wave
-    own_bins = BINS // threads
-    tile, segment = 4 * LOADS * threads, 32 * threads
-    rows, seq_len, topk = T.dynamic("rows, seq_len, topk")
-    row_stride, out_stride = T.dynamic("row_stride, out_stride", "int64")
-    num_chunks = T.dynamic("num_chunks", "int64")
+@T.macro
+def pass_slices(passed, earlier, chosen):
+    """passed: how many keys of the slices before are above the chosen bin, and how many in it."""
+    above = T.alloc_var("int32")
+    above = 0
+    for i in T.unroll(earlier.shape[0]):
+        bin = i * T.get_thread_extent() + T.get_thread_binding()
+        if bin > chosen[0]:
+            above += earlier[i]
+        if bin == chosen[0]:
+            passed[1] = earlier[i]
+    T.atomic_add(passed[0], above)
+    T.sync_threads()
 
-    @T.macro
-    def sum_of_threads_before(sums, value):
-        tx = T.get_thread_binding()
-        sums[tx // wave, tx % wave] = value
-        T.cumsum(sums, dim=1)
-        before = T.alloc_var("int32")
-        before = sums[tx // wave, tx % wave] - value
-        for w in T.serial(tx // wave):
-            before += sums[w, wave - 1]
-        return before
 
-    @T.macro
-    def load_keys(keys, vectors, scores, row, start, count, first):
-        """Of the tile whose first vector, aligned to 16 bytes, begins at candidate `first`."""
-        tx = T.get_thread_binding()
-        x = T.alloc_local((LOADS, 4), "float32")
-        for load in T.unroll(LOADS):
-            index = first + 4 * (load * threads + tx)
-            if index >= 0 and index + 4 <= count:
-                for j in T.vectorized(4):
-                    x[load, j] = vectors[(row * row_stride + start + index) // 4, j]
-            else:
-                for j in T.unroll(4):
-                    if index + j >= 0 and index + j < count:
-                        x[load, j] = scores[row, start + index + j]
-        for load in T.unroll(LOADS):
-            for j in T.unroll(4):
-                index = first + 4 * (load * threads + tx) + j
-                present = index >= 0 and index < count
-                keys[load, j] = T.if_then_else(present, key_of(x[load, j]), T.uint32(ABSENT))
+def kernel(target: Target, *, phase: str):
+    tile, wave = target.tiles["topk_indices"], target.wave
+    threads, stretch = tile.threads, tile.columns  # whose bits the maps hold
+    rows, topk = T.dynamic("rows, topk")
+    slices = 1 if phase == "whole" else T.dynamic("slices")
+    size, num_vectors, out_row = T.dynamic("size, num_vectors, out_row", "int64")
 
     @T.prim_func
     def topk_indices(
-        vectors: T.Tensor((num_chunks, 4), "float32"),
-        scores: T.StridedTensor((rows, seq_len), (row_stride, 1), "float32"),
+        scores: T.Tensor((size,), "float32"),
+        vectors: T.Tensor((num_vectors, 4), "float32"),
+        score_row: T.int64,
+        seq_len: T.int32,
         row_start: T.Tensor((rows,), "int32"),
         row_end: T.Tensor((rows,), "int32"),
-        out: T.StridedTensor((rows, topk), (out_stride, 1), "int32"),
+        counts: T.Tensor((1 if phase == "whole" else rows, slices, DIGITS, BINS), "int32"),
+        counted: T.int32,  # digits, in the launches before
+        out: T.StridedTensor((rows, topk), (out_row, 1), "int32"),
     ):
-        with T.Kernel(rows, threads=threads) as row:
+        with T.Kernel(rows, slices, threads=threads) as (row, slice):
+            T.annotate_min_blocks_per_sm(2)
             histogram = T.alloc_shared((BINS,), "int32")
             sums = T.alloc_shared((threads // wave, wave), "int32")
             chosen = T.alloc_shared((2,), "int32")
+            passed = T.alloc_shared((2,), "int32")
             above = T.alloc_shared((threads,), "uint32")
             tied = T.alloc_shared((threads,), "uint32")
-            keys = T.alloc_local((LOADS, 4), "uint32")
+            earlier = T.alloc_local((BINS // threads,), "int32")
             tx = T.get_thread_binding()
-            start = T.max(row_start[row], 0)
-            count = T.max(T.min(row_end[row], seq_len), 0) - start
+            start = T.alloc_var("int32", init=T.max(row_start[row], 0))
+            count = T.alloc_var("int32", init=T.max(T.min(row_end[row], seq_len), 0) - start)
             if count <= topk:
                 for i in T.serial(T.ceildiv(topk, threads)):
-                    if i * threads + tx < topk:
-                        index = i * threads + tx
+                    index = i * threads + tx
+                    if phase != "count" and slice == 0 and index < topk:
                         out[row, index] = T.if_then_else(index < count, index, -1)
             else:
-                shift = T.cast((row * row_stride + start) % 4, "int32")
-                threshold = T.alloc_var("uint32", init=0)
-                known = T.alloc_var("uint32", init=0)  # bits of threshold
-                wanted = T.alloc_var("int32", init=topk)  # of keys that agree with those bits
-                for digit in T.serial(3):
-                    low = T.max(21 - 11 * digit, 0)
-                    for i in T.unroll(own_bins):
-                        histogram[i * threads + tx] = 0
-                    for t in T.serial(T.ceildiv(count + shift, tile)):
-                        load_keys(keys, vectors, scores, row, start, count, t * tile - shift)
-                        for load in T.unroll(LOADS):
-                            for j in T.unroll(4):
-                                if (keys[load, j] & known) == threshold:
-                                    bin = T.cast(keys[load, j] >> low, "int32") % BINS
-                                    T.atomic_add(histogram[bin], 1)
-                    own = T.alloc_var("int32")
-                    own = 0
-                    for i in T.unroll(own_bins):
-                        own += histogram[BINS - 1 - own_bins * tx - i]
-                    larger = T.alloc_var("int32")
-                    larger = sum_of_threads_before(sums, own)
-                    for i in T.unroll(own_bins):
-                        bin = BINS - 1 - own_bins * tx - i
-                        if larger < wanted and wanted <= larger + histogram[bin]:
-                            chosen[0] = bin
-                            chosen[1] = wanted - larger
-                        larger += histogram[bin]
-                    T.sync_threads()
-                    threshold = threshold | (T.cast(chosen[0], "uint32") << low)
-                    known = T.uint32(0xFFFFFFFF) << low
-                    wanted = chosen[1]
-                    T.sync_threads()
-
-                taken = T.alloc_var("int32", init=0)  # in the segments before
+                begin = T.alloc_var("int64", init=row * score_row + start)
+                candidates = Candidates(scores, vectors, begin, count)
+                skew = T.cast(begin % 4, "int32")
+                share = stretch * T.ceildiv(T.ceildiv(count + skew, stretch), slices)
+                first = T.alloc_var("int32", init=slice * share - skew)
+                last = T.alloc_var("int32", init=T.min(first + share, count))
+                threshold = T.alloc_var("uint32", init=0)  # its digits that are known
+                wanted = T.alloc_var("int32", init=topk)  # of the keys that have them
+                taken = T.alloc_var("int32", init=0)
                 ties = T.alloc_var("int32", init=0)
-                for s in T.serial(T.ceildiv(count + shift, segment)):
-                    above[tx] = 0
-                    tied[tx] = 0
-                    for t in T.serial(segment // tile):
-                        first = s * segment + t * tile - shift
-                        load_keys(keys, vectors, scores, row, start, count, first)
-                        for load in T.unroll(LOADS):
-                            vector = (t * LOADS + load) * threads + tx
-                            bits = T.alloc_local((2,), "uint32")
-                            bits[0] = 0
-                            bits[1] = 0
-                            for j in T.unroll(4):
-                                bits[0] = bits[0] | (
-                                    T.cast(keys[load, j] > threshold, "uint32") << j
-                                )
-                                bits[1] = bits[1] | (
-                                    T.cast(keys[load, j] == threshold, "uint32") << j
-                                )
-                            if bits[0] != 0:
-                                T.atomic_or(above[vector // 8], bits[0] << (vector % 8 * 4))
-                            if bits[1] != 0:
-                                T.atomic_or(tied[vector // 8], bits[1] << (vector % 8 * 4))
-                    T.sync_threads()
-                    counts = T.cast(T.popcount(above[tx]), "int32") | (
-                        T.cast(T.popcount(tied[tx]), "int32") << 16
-                    )
-                    before = T.alloc_var("int32")
-                    before = sum_of_threads_before(sums, counts)
-                    tie = T.alloc_var("int32")
-                    tie = ties + (before >> 16)
-                    place = T.alloc_var("int32")
-                    place = taken + (before & 0xFFFF) + T.min(tie, wanted)
-                    todo = T.alloc_var("uint32")
-                    todo = above[tx]
-                    if tie < wanted:
-                        todo = todo | tied[tx]
-                    while todo != 0:
-                        lowest = todo & (T.uint32(0) - todo)
-                        todo = todo ^ lowest
-                        if (tied[tx] & lowest) == 0 or tie < wanted:
-                            out[row, place] = (
-                                s * segment
-                                - shift
-                                + 32 * tx
-                                + T.cast(T.popcount(lowest - 1), "int32")
-                            )
-                            place += 1
-                        if (tied[tx] & lowest) != 0:
-                            tie += 1
-                    for w in T.serial(threads // wave):
-                        taken += sums[w, wave - 1] & 0xFFFF
-                        ties += sums[w, wave - 1] >> 16
-                    T.sync_threads()
+                if phase == "whole":
+                    for digit in T.serial(DIGITS):
+                        radix.count_keys(histogram, candidates, first, last, digit, threshold)
+                        radix.choose_bin(chosen, histogram, sums, digit, threshold, wanted)
+                else:
+                    for digit in T.serial(T.min(counted, DIGITS)):
+                        add_slices(histogram, earlier, passed, counts, row, slice, digit)
+                        radix.choose_bin(chosen, histogram, sums, digit, threshold, wanted)
+                        pass_slices(passed, earlier, chosen)
+                        taken += passed[0]
+                        ties = passed[1]
+                if phase == "count":
+                    radix.count_keys(histogram, candidates, first, last, counted, threshold)
+                    for i in T.unroll(BINS // threads):
+                        counts[row, slice, counted, i * threads + tx] = histogram[i * threads + tx]
+                else:
+                    for s in T.serial(T.ceildiv(last - first, stretch)):
+                        here = first + s * stretch
+                        radix.mark_keys(above, tied, candidates, here, threshold)
+                        radix.write_marked(out, row, above, tied, sums, here, taken, ties, wanted)
 
     return topk_indices
 
@@ -185,13 +130,20 @@ def kernel(target: Target):
 def topk_indices(run, scores, row_start, row_end, topk, out) -> None:
     """The op's schema; `run` is what runs kernels."""
     num_rows, seq_len = scores.shape
-    if num_rows == 0:
+    if scores.numel() == 0:
+        out.fill_(-1)
         return
     if row_start is None:
-        row_start = torch.zeros(num_rows, dtype=torch.int32, device=scores.device)
+        row_start = out.new_zeros(num_rows)
     if row_end is None:
-        row_end = torch.full((num_rows,), seq_len, dtype=torch.int32, device=scores.device)
-    if scores.data_ptr() % 16:
+        row_end = out.new_full((num_rows,), seq_len)
+    if scores.data_ptr() % ALIGNMENT:
         scores = scores.clone()
-    vectors = chunks(scores[:, :, None], torch.float32)
-    run(kernel, {}, vectors, scores, aligned(row_start), aligned(row_end), out)
+    size = (num_rows - 1) * scores.stride(0) + seq_len
+    flat, vectors = scores.as_strided((size,), (1,)), scores.as_strided((size // 4, 4), (4, 1))
+    rows = scores.stride(0), seq_len, aligned(row_start), aligned(row_end)
+    slices = max(1, min(BLOCKS // num_rows, MAX_SLICES, seq_len // MIN_SLICE))
+    counts = out.new_empty(num_rows if slices > 1 else 1, slices, DIGITS, BINS)
+    phases = ["whole"] if slices == 1 else ["count"] * DIGITS + ["write"]
+    for counted, phase in enumerate(phases):
+        run(kernel, {"phase": phase}, flat, vectors, *rows, counts, counted, out)
