@@ -40,16 +40,9 @@ def agrees(op: str, target: str, arguments: list) -> None:
             case(op).compare(expected, watched_run(OPS[op], arguments, "tilelang"))
 
 
-def small_cases() -> list:
-    return [
-        pytest.param(op, which, marks=[pytest.mark.slow] if which else [])
-        for op in PORTED
-        for which in range(len(case(op).SMALL))
-    ]
-
-
 @each_target
-@pytest.mark.parametrize(("op", "which"), small_cases())
+@each_op
+@pytest.mark.parametrize("which", [0, 1])
 def test_small_cases(op, which, target):
     arguments = case(op).make(torch.Generator().manual_seed(which), **case(op).SMALL[which])
     if not taken_by_cuda(op, arguments):

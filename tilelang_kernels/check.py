@@ -20,10 +20,20 @@ from tilelang_kernels.targets import TARGETS, Target
 RECORDED = Path(__file__).with_name("objects.json")
 INDEXER = {"heads": 64, "dim": 128}
 FP8_SCORES = INDEXER | {"dtype": "float8_e4m3fn", "out_dtype": "float32"}
+V32 = {"cache_format": "v32", "d_qk": 576, "narrow": False, "out_dtype": "bfloat16"}
 # Of each op, the kernels that are looked at.
 TYPICAL = {
     "mqa_logits": [FP8_SCORES, FP8_SCORES | {"dtype": "bfloat16"}],
     "paged_mqa_logits": [INDEXER | {"out_dtype": "float32"}],
+    "topk_indices": [{"phase": phase} for phase in ("whole", "count", "write")],
+    "indices_to_slots": [{}],
+    "merge_attention_states": [{"dtype": "float32", "out_dtype": "bfloat16", "vector": 4}],
+    "sparse_mla_prefill": [V32 | {"cache_format": "bf16"}, V32],
+    "sparse_mla_decode": [
+        V32 | {"out_dtype": "float32"},
+        V32 | {"out_dtype": "float32", "narrow": True},
+        {"cache_format": "v4", "d_qk": 512, "narrow": False, "out_dtype": "float32"},
+    ],
 }
 
 

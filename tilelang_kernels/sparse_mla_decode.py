@@ -9,7 +9,6 @@ import torch
 from tilelang_kernels import attention, sparse_mla_prefill as prefill
 from tilelang_kernels.arguments import writable
 from tilelang_kernels.merge_attention_states import merge_attention_states
-from tilelang_kernels.targets import Target
 
 FIXED_KEYS = 512  # of a part that must not depend on the batch
 FEWEST_KEYS = 256  # of a part; fewer are not worth their merging
@@ -22,8 +21,7 @@ CONFIGURATIONS = [
 ]
 
 
-def kernel(target: Target, **configuration):
-    return prefill.kernel(target, **configuration)
+kernel = prefill.kernel
 
 
 def keys_of_part(tiles: int, topk: int, batch_invariant: bool) -> int:
