@@ -13,10 +13,11 @@ PACKAGE = "tilelang_kernels"
 
 @functools.cache
 def ported() -> tuple[str, ...]:
-    """Ops that have a TileLang kernel."""
+    """Ops that have TileLang kernels."""
     if importlib.util.find_spec(PACKAGE) is None:
         return ()
-    return importlib.import_module(PACKAGE).OPS
+    package = importlib.import_module(PACKAGE)
+    return package.OPS + package.COMPOSED
 
 
 @functools.cache

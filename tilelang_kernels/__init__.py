@@ -4,7 +4,7 @@ A module is called after its op: the kernel reads like the op's formula, and the
 op's name launches it. Importing this package does not import TileLang.
 """
 
-OPS = (  # that have a kernel so far
+OPS = (  # that have kernels so far
     "mqa_logits",
     "paged_mqa_logits",
     "topk_indices",
@@ -13,3 +13,4 @@ OPS = (  # that have a kernel so far
     "sparse_mla_prefill",
     "sparse_mla_decode",
 )
+COMPOSED = ("indexer_topk", "paged_indexer_topk")  # of other ops' kernels
