@@ -53,7 +53,11 @@ class Records(NamedTuple):
     def position(self, slot, page_size, page_chunks):
         """Of a valid slot, int64: the first chunk of its record, and the chunk of its scales."""
         page = T.truncdiv(slot, page_size)
-        token, begin = slot - page * page_size, page * page_chunks
+        return self.place(page, slot - page * page_size, page_size, page_chunks)
+
+    def place(self, page, token, page_size, page_chunks):
+        """`position`, of a token in its page."""
+        begin = page * page_chunks
         data = begin + token * self.record_chunks
         if not self.planar:
             return data, data + self.first_scale_chunk

@@ -48,8 +48,14 @@ class Target:
         }
 
 
-NVIDIA = {"mqa_logits": Tile(rows=64, columns=128, threads=128)}
-AMD = {"mqa_logits": Tile(rows=64, columns=128, threads=256)}
+NVIDIA = {
+    "mqa_logits": Tile(rows=64, columns=128, threads=128),
+    "mla_cache_gather": Tile(rows=8, columns=8, threads=128),
+}
+AMD = {
+    "mqa_logits": Tile(rows=64, columns=128, threads=256),
+    "mla_cache_gather": Tile(rows=8, columns=8, threads=256),
+}
 
 _ALL = (
     Target("sm_80", "cuda", 163 * KIB, 32, None, NVIDIA),
