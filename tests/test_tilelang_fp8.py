@@ -72,9 +72,10 @@ def hostile_floats() -> torch.Tensor:
     )
     nans = torch.tensor([0x7F800001, -1, 0x7FFFFFFF, -0x7FFFFF], dtype=torch.int32)
     bits = torch.randint(-(2**31), 2**31, (256,), generator=torch.Generator().manual_seed(0))
-    spread = torch.randn(256, generator=torch.Generator().manual_seed(1)) * 2.0 ** torch.arange(
-        -12, 12
-    ).repeat_interleave(11)[:256]
+    spread = (
+        torch.randn(256, generator=torch.Generator().manual_seed(1))
+        * 2.0 ** torch.arange(-12, 12).repeat_interleave(11)[:256]
+    )
     return torch.cat(
         [finite, ties, *near, special, nans.view(torch.float32)]
         + [bits.int().view(torch.float32), spread]

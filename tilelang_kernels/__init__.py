@@ -4,4 +4,9 @@ A module is called after its op: the kernel reads like the op's formula, and the
 op's name launches it. Importing this package does not import TileLang.
 """
 
-OPS = ("mla_cache_gather", "mqa_logits")  # that have a kernel so far
+OPS = (
+    "indexer_k_cache_gather",
+    "mla_cache_gather",
+    "mla_cache_store",
+    "mqa_logits",
+)  # that have a kernel so far

@@ -1,6 +1,6 @@
 """Keys of a batch of requests, from a paged latent cache, dequantised.
 
-    out[cu_seq_lens[b] + i] = key at position seq_start[b] + i of request b
+out[cu_seq_lens[b] + i] = key at position seq_start[b] + i of request b
 """
 
 import tilelang.language as T
@@ -43,18 +43,28 @@ def kernel(target: Target, *, cache_format: str, d_qk: int, dtype: str):
             scale = T.alloc_shared((tile.rows,), "int64")
             first = block * tile.rows
             locate(
-                first, num_rows, cu_seq_lens, seq_start, block_table, page_size, num_pages, page,
+                first,
+                num_rows,
+                cu_seq_lens,
+                seq_start,
+                block_table,
+                page_size,
+                num_pages,
+                page,
                 token,
             )
             for r in T.Parallel(tile.rows):
                 data[r], scale[r] = record.place(page[r], token[r], page_size, page_chunks)
-            for r, d in T.Parallel(tile.rows, record.quantised):
-                if page[r] != UNCLAIMED:
-                    key = record.value(
-                        codes[data[r] + d // 16, d % 16],
-                        record.scale(scales, scale[r], d // record.group_dim),
-                    )
-                    out[first + r, d] = T.cast(T.if_then_else(page[r] == INVALID, T.cast(0, "bfloat16"), key), dtype)
+            if record.quantised:
+                for r, d in T.Parallel(tile.rows, record.quantised):
+                    if page[r] != UNCLAIMED:
+                        key = record.value(
+                            codes[data[r] + d // 16, d % 16],
+                            record.scale(scales, scale[r], d // record.group_dim),
+                        )
+                        out[first + r, d] = T.cast(
+                            T.if_then_else(page[r] == INVALID, T.cast(0, "bfloat16"), key), dtype
+                        )
             for r, h in T.Parallel(tile.rows, d_qk - record.quantised):
                 if page[r] != UNCLAIMED:
                     half = halves[data[r] + record.first_half_chunk + h // 8, h % 8]

@@ -7,7 +7,9 @@ INVALID, UNCLAIMED = -1, -2
 
 
 @T.macro
-def locate(first_row, num_rows, cu_seq_lens, seq_start, block_table, page_size, num_pages, page, token):
+def locate(
+    first_row, num_rows, cu_seq_lens, seq_start, block_table, page_size, num_pages, page, token
+):
     """Page and token of the rows from `first_row` on, one for each element of `page`, int32.
 
     Requests may overlap and come in any order: a row is its last claimant's.

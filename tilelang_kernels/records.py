@@ -10,7 +10,7 @@ from typing import NamedTuple
 import tilelang.language as T
 import torch
 
-from dsa_kernels.formats import FP8_FORMATS, V4, V4_SCALE_BYTES
+from dsa_kernels.formats import FP8_FORMATS, ROPE_DIM, V4, V4_SCALE_BYTES
 from tilelang_kernels import fp8
 from tilelang_kernels.arguments import ALIGNMENT, chunks
 from tilelang_kernels.targets import Target
@@ -76,6 +76,17 @@ class Records(NamedTuple):
     def value(self, code, scale):
         """bfloat16, of a quantised dim."""
         return T.cast(fp8.code_value(self.target, code) * scale, "bfloat16")
+
+
+@T.macro
+def put_scale(records: Records, scales, chunk, group, scale):
+    """Of a group. The byte behind v4's last is zero."""
+    if records.planar:
+        scales[chunk, group] = T.cast(T.reinterpret(scale, "uint32") >> 23, "uint8")
+        if group == records.quantised // records.group_dim - 1:
+            scales[chunk, group + 1] = T.uint8(0)
+    else:
+        scales[chunk, group] = scale
 
 
 def of(target: Target, cache_format: str, d_qk: int) -> Records:
