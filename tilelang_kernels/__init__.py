@@ -6,6 +6,8 @@ op's name launches it. Importing this package does not import TileLang.
 
 OPS = (
     "indexer_k_cache_gather",
+    "indexer_k_cache_store",
+    "indexer_q_rope_quant",
     "mla_cache_gather",
     "mla_cache_store",
     "mqa_logits",

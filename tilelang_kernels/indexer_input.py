@@ -5,11 +5,24 @@ a block take part. Each step is float32 and rounded to `dtype`, as in the refere
 """
 
 import tilelang.language as T
+import torch
 
+from tilelang_kernels.arguments import aligned
 from tilelang_kernels.quantize import VECTOR
 from tilelang_kernels.targets import Target
 
 NAN = float("nan")
+
+
+def rope_arguments(positions, cos_sin, rope_layout, num_tokens, device):
+    """As kernels take them: int64 positions, the table, the number of pairs, interleaved or not."""
+    if rope_layout == "none":
+        positions = torch.zeros(num_tokens, dtype=torch.int64, device=device)
+        return positions, torch.zeros(1, 2, device=device), 0, 0
+    if cos_sin.shape[0] == 0:  # no position is valid
+        positions, cos_sin = torch.full_like(positions, -1), cos_sin.new_zeros(1, cos_sin.shape[1])
+    half, interleaved = cos_sin.shape[1] // 2, int(rope_layout == "interleaved")
+    return aligned(positions.long()), aligned(cos_sin), half, interleaved
 
 
 def rounded(x, dtype: str):
@@ -46,13 +59,14 @@ def layer_norm(target, dtype, x, lanes, lane, weight, bias, eps):
 
 
 @T.macro
-def rotate(target, dtype, x, row, lane, cos_sin, position, half, interleaved):
+def rotate(target, dtype, x, exchange, r, lane, cos_sin, position, half, interleaved):
     """RoPE of the first 2 * half dims; all are NaN where the position lies outside the table.
 
-    row: [head_dim] of shared memory. A pair is dims (i, i + half), or (2 i, 2 i + 1).
+    exchange: [rows, head_dim] of shared memory, of which r is this row. A pair is dims (i, i + half),
+    or (2 i, 2 i + 1).
     """
     for e in T.vectorized(VECTOR):
-        row[lane * VECTOR + e] = x[e]
+        exchange[r, lane * VECTOR + e] = x[e]
     T.sync_threads()
     for e in T.unroll(VECTOR):
         dim = lane * VECTOR + e
@@ -63,7 +77,7 @@ def rotate(target, dtype, x, row, lane, cos_sin, position, half, interleaved):
             pair = T.if_then_else(interleaved != 0, dim // 2, dim - second * half)
             partner = T.if_then_else(interleaved != 0, dim ^ 1, dim + half - 2 * second * half)
             cosine = product(target, x[e], cos_sin[position, pair])
-            sine = product(target, row[partner], cos_sin[position, half + pair])
+            sine = product(target, exchange[r, partner], cos_sin[position, half + pair])
             x[e] = rounded(T.if_then_else(second != 0, cosine + sine, cosine - sine), dtype)
 
 

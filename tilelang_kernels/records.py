@@ -45,7 +45,7 @@ class Records(NamedTuple):
         """Codes, halves and scales of a cache made by `arguments.aligned_pages`."""
         scale_type, width = getattr(torch, self.scale_type), self.scale_width
         return (
-            chunks(cache, getattr(torch, self.code_type)),
+            chunks(cache, fp8.torch_code_type(self.target)),
             chunks(cache, torch.bfloat16),
             chunks(cache, scale_type, width * scale_type.itemsize),
         )

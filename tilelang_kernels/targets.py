@@ -53,12 +53,16 @@ NVIDIA = {
     "indexer_k_cache_gather": Tile(rows=32, columns=8, threads=128),
     "mla_cache_gather": Tile(rows=8, columns=8, threads=128),
     "mla_cache_store": Tile(rows=8, columns=8, threads=128),
+    "indexer_q_rope_quant": Tile(rows=8, columns=8, threads=128),
+    "indexer_k_cache_store": Tile(rows=8, columns=8, threads=128),
 }
 AMD = {
     "mqa_logits": Tile(rows=64, columns=128, threads=256),
     "indexer_k_cache_gather": Tile(rows=64, columns=8, threads=256),
     "mla_cache_gather": Tile(rows=8, columns=8, threads=256),
     "mla_cache_store": Tile(rows=8, columns=8, threads=256),
+    "indexer_q_rope_quant": Tile(rows=8, columns=8, threads=256),
+    "indexer_k_cache_store": Tile(rows=8, columns=8, threads=256),
 }
 
 _ALL = (
