@@ -1,4 +1,4 @@
-"""float8_e4m3fn codes in TileLang kernels: every code, and floats of every kind, in the emulator."""
+"""float8_e4m3fn codes in TileLang kernels: every code, all kinds of floats, in the emulator."""
 
 import math
 
@@ -50,13 +50,9 @@ def run(target, kernel, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return y
 
 
-def torch_codes(target) -> torch.dtype:
-    return getattr(torch, fp8.code_type(target))
-
-
 @each_target
 def test_every_code_has_its_value(target):
-    got = run(target, values, CODES.view(torch_codes(target)), torch.float32)
+    got = run(target, values, CODES.view(fp8.torch_code_type(target)), torch.float32)
     expected = CODES.view(torch.float8_e4m3fn).float()
     torch.testing.assert_close(got, expected, rtol=0, atol=0, equal_nan=True)
     assert got.signbit()[0x80] and not got.signbit()[0]
@@ -72,9 +68,10 @@ def hostile_floats() -> torch.Tensor:
     )
     nans = torch.tensor([0x7F800001, -1, 0x7FFFFFFF, -0x7FFFFF], dtype=torch.int32)
     bits = torch.randint(-(2**31), 2**31, (256,), generator=torch.Generator().manual_seed(0))
-    spread = torch.randn(256, generator=torch.Generator().manual_seed(1)) * 2.0 ** torch.arange(
-        -12, 12
-    ).repeat_interleave(11)[:256]
+    spread = (
+        torch.randn(256, generator=torch.Generator().manual_seed(1))
+        * 2.0 ** torch.arange(-12, 12).repeat_interleave(11)[:256]
+    )
     return torch.cat(
         [finite, ties, *near, special, nans.view(torch.float32)]
         + [bits.int().view(torch.float32), spread]
@@ -84,7 +81,7 @@ def hostile_floats() -> torch.Tensor:
 @each_target
 def test_floats_have_the_code_of_the_contract(target):
     x = hostile_floats()
-    got = run(target, codes, x, torch_codes(target)).view(torch.uint8)
+    got = run(target, codes, x, fp8.torch_code_type(target)).view(torch.uint8)
     wrong = got != to_fp8(x).view(torch.uint8)
     assert not wrong.any(), (x[wrong], got[wrong], to_fp8(x[wrong]).view(torch.uint8))
 

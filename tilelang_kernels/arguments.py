@@ -50,6 +50,12 @@ def page_chunks(cache: torch.Tensor, size: int = ALIGNMENT) -> int:
     return cache.stride(0) * cache.element_size() // size
 
 
+def copy_back(result: torch.Tensor, written: torch.Tensor) -> None:
+    """What a kernel has written, where that is one of the copies above."""
+    if written is not result:
+        result.copy_(written)
+
+
 def name_of(dtype: torch.dtype) -> str:
     """TileLang's name of a type is torch's."""
     return str(dtype).removeprefix("torch.")

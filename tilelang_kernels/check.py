@@ -21,8 +21,15 @@ RECORDED = Path(__file__).with_name("objects.json")
 INDEXER = {"heads": 64, "dim": 128}
 FP8_SCORES = INDEXER | {"dtype": "float8_e4m3fn", "out_dtype": "float32"}
 V32 = {"cache_format": "v32", "d_qk": 576, "narrow": False, "out_dtype": "bfloat16"}
+BF16_INPUT = {"head_dim": 128, "dtype": "bfloat16"}
+V32_RECORDS = {"cache_format": "v32", "d_qk": 576, "dtype": "bfloat16"}
 # Of each op, the kernels that are looked at.
 TYPICAL = {
+    "indexer_k_cache_gather": [{"head_dim": 128}],
+    "indexer_k_cache_store": [BF16_INPUT],
+    "indexer_q_rope_quant": [BF16_INPUT],
+    "mla_cache_gather": [V32_RECORDS],
+    "mla_cache_store": [V32_RECORDS],
     "mqa_logits": [FP8_SCORES, FP8_SCORES | {"dtype": "bfloat16"}],
     "paged_mqa_logits": [INDEXER | {"out_dtype": "float32"}],
     "topk_indices": [{"phase": phase} for phase in ("whole", "count", "write")],
@@ -37,8 +44,8 @@ TYPICAL = {
 }
 
 
-def name_of(configuration: dict) -> str:
-    return " ".join(map(str, configuration.values()))
+def name_of(op: str, configuration: dict) -> str:
+    return " ".join([op, *map(str, configuration.values())])
 
 
 def lowered(op: str, configuration: dict, target: Target) -> lowering.Lowered:
@@ -51,7 +58,7 @@ def measure(op: str, configuration: dict, target: Target) -> dict:
     source = lowered(op, configuration, target)
     made = objects.compile_object(source)
     if made.spills:
-        raise RuntimeError(f"{op} {name_of(configuration)} spills on {target.name}: {made.spills}")
+        raise RuntimeError(f"{name_of(op, configuration)} spills on {target.name}: {made.spills}")
     return {"shared": source.shared_bytes, "registers": made.registers, "matrix": made.matrix}
 
 
@@ -75,7 +82,7 @@ def check(ops: list[str], targets: list[str], update: bool) -> int:
     failed = False
     for op in ops:
         for configuration in TYPICAL[op]:
-            kernel = f"{op} {name_of(configuration)}".strip()
+            kernel = name_of(op, configuration)
             for target in targets:
                 try:
                     found = measure(op, configuration, TARGETS[target])

@@ -5,6 +5,7 @@ by integer arithmetic: on sm_80, which has no fp8, and on gfx942, whose fp8 is e
 """
 
 import tilelang.language as T
+import torch
 
 from dsa_kernels.formats import FP8_MAX
 from tilelang_kernels.targets import Target
@@ -20,6 +21,10 @@ ULP_IS_SUBNORMAL = 2.0**14  # whose last place in float32 is e4m3fn's smallest s
 def code_type(target: Target) -> str:
     """Of arrays of codes."""
     return E4M3FN if target.fp8 == E4M3FN else "uint8"
+
+
+def torch_code_type(target: Target) -> torch.dtype:
+    return getattr(torch, code_type(target))
 
 
 def code_value(target: Target, code):

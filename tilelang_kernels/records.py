@@ -10,7 +10,7 @@ from typing import NamedTuple
 import tilelang.language as T
 import torch
 
-from dsa_kernels.formats import FP8_FORMATS, V4, V4_SCALE_BYTES
+from dsa_kernels.formats import FP8_FORMATS, ROPE_DIM, V4, V4_SCALE_BYTES
 from tilelang_kernels import fp8
 from tilelang_kernels.arguments import ALIGNMENT, chunks
 from tilelang_kernels.targets import Target
@@ -45,7 +45,7 @@ class Records(NamedTuple):
         """Codes, halves and scales of a cache made by `arguments.aligned_pages`."""
         scale_type, width = getattr(torch, self.scale_type), self.scale_width
         return (
-            chunks(cache, getattr(torch, self.code_type)),
+            chunks(cache, fp8.torch_code_type(self.target)),
             chunks(cache, torch.bfloat16),
             chunks(cache, scale_type, width * scale_type.itemsize),
         )
@@ -53,7 +53,11 @@ class Records(NamedTuple):
     def position(self, slot, page_size, page_chunks):
         """Of a valid slot, int64: the first chunk of its record, and the chunk of its scales."""
         page = T.truncdiv(slot, page_size)
-        token, begin = slot - page * page_size, page * page_chunks
+        return self.place(page, slot - page * page_size, page_size, page_chunks)
+
+    def place(self, page, token, page_size, page_chunks):
+        """`position`, of a token in its page."""
+        begin = page * page_chunks
         data = begin + token * self.record_chunks
         if not self.planar:
             return data, data + self.first_scale_chunk
@@ -72,6 +76,17 @@ class Records(NamedTuple):
     def value(self, code, scale):
         """bfloat16, of a quantised dim."""
         return T.cast(fp8.code_value(self.target, code) * scale, "bfloat16")
+
+
+@T.macro
+def put_scale(records: Records, scales, chunk, group, scale):
+    """Of a group. The byte behind v4's last is zero."""
+    if records.planar:
+        scales[chunk, group] = T.cast(T.reinterpret(scale, "uint32") >> 23, "uint8")
+        if group == records.quantised // records.group_dim - 1:
+            scales[chunk, group + 1] = T.uint8(0)
+    else:
+        scales[chunk, group] = scale
 
 
 def of(target: Target, cache_format: str, d_qk: int) -> Records:

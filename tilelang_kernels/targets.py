@@ -62,6 +62,11 @@ NVIDIA = {
     "topk_indices": Tile(rows=1, columns=32 * 512, threads=512),
     "indices_to_slots": Tile(rows=1, columns=1024, threads=256),
     "merge_attention_states": Tile(rows=1, columns=512, threads=64),
+    "indexer_k_cache_gather": Tile(rows=32, columns=8, threads=128),
+    "mla_cache_gather": Tile(rows=8, columns=8, threads=128),
+    "mla_cache_store": Tile(rows=8, columns=8, threads=128),
+    "indexer_q_rope_quant": Tile(rows=8, columns=8, threads=128),
+    "indexer_k_cache_store": Tile(rows=8, columns=8, threads=128),
 }
 SM90 = NVIDIA | {
     "mqa_logits": Tile(rows=64, columns=128, threads=128, steps=16),
@@ -76,6 +81,11 @@ AMD = {
     "topk_indices": Tile(rows=1, columns=32 * 512, threads=512),
     "indices_to_slots": Tile(rows=1, columns=1024, threads=256),
     "merge_attention_states": Tile(rows=1, columns=512, threads=64),
+    "indexer_k_cache_gather": Tile(rows=64, columns=8, threads=256),
+    "mla_cache_gather": Tile(rows=8, columns=8, threads=256),
+    "mla_cache_store": Tile(rows=8, columns=8, threads=256),
+    "indexer_q_rope_quant": Tile(rows=8, columns=8, threads=256),
+    "indexer_k_cache_store": Tile(rows=8, columns=8, threads=256),
 }
 
 _ALL = (

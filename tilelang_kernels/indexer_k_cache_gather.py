@@ -1,0 +1,95 @@
+"""Index keys of a batch of requests, from their pages to contiguous codes and scales.
+
+k_out, scale_out[cu_seq_lens[b] + i] = key at position seq_start[b] + i of request b
+"""
+
+import tilelang.language as T
+import torch
+
+from dsa_kernels.formats import INDEX_SCALE_BYTES
+from tilelang_kernels.arguments import aligned, aligned_pages, chunks, copy_back, page_chunks
+from tilelang_kernels.paging import INVALID, UNCLAIMED, locate
+from tilelang_kernels.targets import Target
+
+CONFIGURATIONS = [{"head_dim": head_dim} for head_dim in (64, 128)]
+
+
+def kernel(target: Target, *, head_dim: int):
+    tile = target.tiles["indexer_k_cache_gather"]
+    batch, max_pages, table_row, num_rows = T.dynamic("batch, max_pages, table_row, num_rows")
+    num_chunks, num_scales = T.dynamic("num_chunks, num_scales")
+
+    @T.prim_func
+    def indexer_k_cache_gather(
+        codes: T.Tensor((num_chunks, 16), "uint8"),
+        scales: T.Tensor((num_scales,), "float32"),
+        page_size: T.int32,
+        num_pages: T.int32,
+        page_chunks: T.int64,
+        block_table: T.StridedTensor((batch, max_pages), (table_row, 1), "int32"),
+        cu_seq_lens: T.Tensor((batch + 1,), "int32"),
+        seq_start: T.Tensor((batch,), "int32"),
+        k_out: T.Tensor((num_rows, head_dim), "uint8"),
+        scale_out: T.Tensor((num_rows,), "float32"),
+    ):
+        with T.Kernel(T.ceildiv(num_rows, tile.rows), threads=tile.threads) as block:
+            page = T.alloc_shared((tile.rows,), "int32")
+            token = T.alloc_shared((tile.rows,), "int32")
+            data = T.alloc_shared((tile.rows,), "int64")
+            first = block * tile.rows
+            locate(
+                first,
+                num_rows,
+                cu_seq_lens,
+                seq_start,
+                block_table,
+                page_size,
+                num_pages,
+                page,
+                token,
+            )
+            for r in T.Parallel(tile.rows):
+                begin = page[r] * page_chunks
+                data[r] = begin + token[r] * (head_dim // 16)
+                if page[r] != UNCLAIMED:
+                    scale = begin * 4 + page_size * (head_dim // 4) + token[r]
+                    scale_out[first + r] = T.if_then_else(page[r] == INVALID, 0, scales[scale])
+            for r, d in T.Parallel(tile.rows, head_dim):
+                if page[r] != UNCLAIMED:
+                    code = codes[data[r] + d // 16, d % 16]
+                    k_out[first + r, d] = T.if_then_else(page[r] == INVALID, T.uint8(0), code)
+
+    return indexer_k_cache_gather
+
+
+def indexer_k_cache_gather(
+    run, cache, block_table, cu_seq_lens, seq_start, k_out, scale_out
+) -> None:
+    """The op's schema; `run` is what runs kernels."""
+    (num_pages, page_size, record), batch = cache.shape, block_table.shape[0]
+    if scale_out.numel() == 0 or batch == 0:
+        return
+    if seq_start is None:
+        seq_start = torch.zeros(batch, dtype=torch.int32, device=cache.device)
+    if num_pages * page_size == 0:  # no page is valid
+        num_pages, page_size = 0, 1
+        cache = cache.new_zeros(1, 1, record)
+    if block_table.shape[1] == 0:
+        block_table = block_table.new_full((batch, 1), -1)
+    pages, codes, scales = aligned_pages(cache), aligned(k_out), aligned(scale_out)
+    run(
+        kernel,
+        {"head_dim": record - INDEX_SCALE_BYTES},
+        chunks(pages, torch.uint8),
+        chunks(pages, torch.float32, 4).view(-1),
+        page_size,
+        num_pages,
+        page_chunks(pages),
+        block_table,
+        aligned(cu_seq_lens),
+        aligned(seq_start),
+        codes.view(torch.uint8),
+        scales,
+    )
+    copy_back(k_out, codes)
+    copy_back(scale_out, scales)

@@ -1,0 +1,108 @@
+"""Keys of a batch of requests, from a paged latent cache, dequantised.
+
+out[cu_seq_lens[b] + i] = key at position seq_start[b] + i of request b
+"""
+
+import tilelang.language as T
+import torch
+
+from tilelang_kernels import records
+from tilelang_kernels.arguments import aligned, aligned_pages, copy_back, name_of, page_chunks
+from tilelang_kernels.paging import INVALID, UNCLAIMED, locate
+from tilelang_kernels.targets import Target
+
+CONFIGURATIONS = [
+    {"cache_format": cache_format, "d_qk": d_qk, "dtype": dtype}
+    for cache_format, d_qk in (("v32", 576), ("v4", 512), ("bf16", 576), ("bf16", 512))
+    for dtype in ("bfloat16", "float32")
+]
+
+
+def kernel(target: Target, *, cache_format: str, d_qk: int, dtype: str):
+    tile, record = target.tiles["mla_cache_gather"], records.of(target, cache_format, d_qk)
+    batch, max_pages, table_row, num_rows = T.dynamic("batch, max_pages, table_row, num_rows")
+    num_chunks, num_scale_chunks = T.dynamic("num_chunks, num_scale_chunks")
+
+    @T.prim_func
+    def mla_cache_gather(
+        codes: T.Tensor((num_chunks, 16), record.code_type),
+        halves: T.Tensor((num_chunks, 8), "bfloat16"),
+        scales: T.Tensor((num_scale_chunks, record.scale_width), record.scale_type),
+        page_size: T.int32,
+        num_pages: T.int32,
+        page_chunks: T.int64,
+        block_table: T.StridedTensor((batch, max_pages), (table_row, 1), "int32"),
+        cu_seq_lens: T.Tensor((batch + 1,), "int32"),
+        seq_start: T.Tensor((batch,), "int32"),
+        out: T.Tensor((num_rows, d_qk), dtype),
+    ):
+        with T.Kernel(T.ceildiv(num_rows, tile.rows), threads=tile.threads) as block:
+            page = T.alloc_shared((tile.rows,), "int32")
+            token = T.alloc_shared((tile.rows,), "int32")
+            data = T.alloc_shared((tile.rows,), "int64")
+            scale = T.alloc_shared((tile.rows,), "int64")
+            first = block * tile.rows
+            locate(
+                first,
+                num_rows,
+                cu_seq_lens,
+                seq_start,
+                block_table,
+                page_size,
+                num_pages,
+                page,
+                token,
+            )
+            for r in T.Parallel(tile.rows):
+                data[r], scale[r] = record.place(page[r], token[r], page_size, page_chunks)
+            if record.quantised:
+                for r, d in T.Parallel(tile.rows, record.quantised):
+                    if page[r] != UNCLAIMED:
+                        key = record.value(
+                            codes[data[r] + d // 16, d % 16],
+                            record.scale(scales, scale[r], d // record.group_dim),
+                        )
+                        out[first + r, d] = T.cast(
+                            T.if_then_else(page[r] == INVALID, T.cast(0, "bfloat16"), key), dtype
+                        )
+            for r, h in T.Parallel(tile.rows, d_qk - record.quantised):
+                if page[r] != UNCLAIMED:
+                    half = halves[data[r] + record.first_half_chunk + h // 8, h % 8]
+                    out[first + r, record.quantised + h] = T.cast(
+                        T.if_then_else(page[r] == INVALID, T.cast(0, "bfloat16"), half), dtype
+                    )
+
+    return mla_cache_gather
+
+
+def mla_cache_gather(run, cache, block_table, cu_seq_lens, seq_start, cache_format, out) -> None:
+    """The op's schema; `run` is what runs kernels."""
+    (num_pages, page_size), batch = cache.shape[:2], block_table.shape[0]
+    if out.numel() == 0 or batch == 0:
+        return
+    if seq_start is None:
+        seq_start = torch.zeros(batch, dtype=torch.int32, device=cache.device)
+    if num_pages * page_size == 0:  # no page is valid
+        num_pages, page_size = 0, 1
+        cache = cache.new_zeros(1, 1, cache.shape[2])
+    if block_table.shape[1] == 0:
+        block_table = block_table.new_full((batch, 1), -1)
+    configuration = {
+        "cache_format": cache_format,
+        "d_qk": out.shape[1],
+        "dtype": name_of(out.dtype),
+    }
+    pages, rows = aligned_pages(cache), aligned(out)
+    run(
+        kernel,
+        configuration,
+        *records.of(run.target, cache_format, out.shape[1]).views(pages),
+        page_size,
+        num_pages,
+        page_chunks(pages),
+        block_table,
+        aligned(cu_seq_lens),
+        aligned(seq_start),
+        rows,
+    )
+    copy_back(out, rows)
