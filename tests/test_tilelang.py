@@ -112,7 +112,7 @@ def test_sizes_that_do_not_fit_the_function_are_refused():
     arguments = [torch.zeros(24, 64), torch.zeros(5, 64), torch.zeros(3, 8), torch.zeros(5)]
     arguments += [row, row, 0, 1, torch.zeros(3, 5)]
     values = lowering.bind(function, arguments)
-    assert (values["rows"], values["seq_len"], values["out_row"]) == (3, 5, 5)
+    assert (values["seq_len"], values["width"], values["out_row"]) == (5, 5, 5)
     arguments[0] = torch.zeros(23, 64)
     with pytest.raises(ValueError, match="size 0 of q must be 24; got 23"):
         lowering.bind(function, arguments)

@@ -70,8 +70,10 @@ def kernel(target: Target, *, heads: int, dim: int, dtype: str, out_dtype: str):
             # Tiles of the strip, and those of them that a row's range reaches.
             begin = strip * tile.steps
             end = T.min(begin + tile.steps, T.ceildiv(seq_len, keys))
-            first = T.max(T.min(T.truncdiv(lowest, keys), end), begin)
-            last = T.max(T.min(T.truncdiv(highest + keys - 1, keys), end), first)
+            first = T.alloc_var("int32", init=T.truncdiv(lowest, keys))
+            first = T.max(T.min(first, end), begin)
+            last = T.alloc_var("int32", init=T.truncdiv(highest + keys - 1, keys))
+            last = T.max(T.min(last, end), first)
 
             load_operands(target, q, first_row * heads, rows * heads, q_tile, dtype)
             for number in T.Pipelined(first, last, num_stages=tile.stages):
@@ -89,12 +91,11 @@ def kernel(target: Target, *, heads: int, dim: int, dtype: str, out_dtype: str):
                         if (inside or fill != 0) and column >= 0 and column < width:
                             out[row, column] = T.if_then_else(inside, score, -INFINITY)
             if fill != 0:
-                for other in T.serial(end - begin - (last - first)):
-                    skipped = begin + other
-                    tile_at = T.if_then_else(skipped < first, skipped, skipped + last - first)
-                    for t, s in T.Parallel(tokens, keys):
-                        if first_row + t < rows and tile_at * keys + s < seq_len:
-                            out[first_row + t, tile_at * keys + s] = -INFINITY
+                for number in T.serial(begin, end):
+                    if number < first or number >= last:
+                        for t, s in T.Parallel(tokens, keys):
+                            if first_row + t < rows and number * keys + s < seq_len:
+                                out[first_row + t, number * keys + s] = -INFINITY
 
     return mqa_logits
 

@@ -82,8 +82,8 @@ def kernel(target: Target, *, heads: int, dim: int, out_dtype: str):
             # Tiles of the strip, and those of them that a token sees.
             begin = strip * tile.steps
             end = T.min(begin + tile.steps, T.ceildiv(width, keys))
-            seen = T.truncdiv(T.min(longest, width) + keys - 1, keys)
-            last = T.max(T.min(seen, end), begin)
+            last = T.alloc_var("int32", init=T.truncdiv(T.min(longest, width) + keys - 1, keys))
+            last = T.max(T.min(last, end), begin)
 
             load_operands(target, q, first_row * heads, last_row * heads, q_tile, E4M3FN)
             for number in T.Pipelined(begin, last, num_stages=tile.stages):
