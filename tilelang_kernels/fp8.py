@@ -33,9 +33,10 @@ def code_value(target: Target, code):
         return T.cast(code, "float32")
     bits = T.cast(code, "uint32")
     magnitude, sign = bits & 0x7F, bits & 0x80
+    # The code before 0x80; a branch would not be vectorised.
+    nan = (magnitude + 1 >> 7) * T.uint32(0x7FC00000)
     # The exponent's bits are in place, its bias is not; this is exact of subnormals, too.
-    value = T.reinterpret(magnitude << SHIFT | sign << 24, "float32") * T.float32(2.0**BIAS)
-    return T.if_then_else(magnitude == NAN, T.float32(float("nan")), value)
+    return T.reinterpret(magnitude << SHIFT | sign << 24 | nan, "float32") * T.float32(2.0**BIAS)
 
 
 def code_of(target: Target, x):

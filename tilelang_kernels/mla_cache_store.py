@@ -42,7 +42,7 @@ def put_codes(record, tile, source, first, valid, data, scale_chunk, ue8m0, code
 @T.macro
 def put_halves(tile, source, first, valid, data, halves, first_chunk):
     """Rows of `source` become bfloat16, from chunk `first_chunk` of a record on."""
-    x, half = T.alloc_local((VECTOR,), "float32"), T.alloc_local((VECTOR,), "bfloat16")
+    x, rounded = T.alloc_local((VECTOR,), "float32"), T.alloc_local((VECTOR,), "bfloat16")
     vectors = source.shape[1] // VECTOR
     for turn in T.serial(T.ceildiv(tile.rows * vectors, tile.threads)):
         at = turn * tile.threads + T.get_thread_binding()
@@ -51,10 +51,10 @@ def put_halves(tile, source, first, valid, data, halves, first_chunk):
             for e in T.vectorized(VECTOR):
                 x[e] = T.cast(source[first + r, vector * VECTOR + e], "float32")
             for e in T.unroll(VECTOR):
-                half[e] = to_bfloat16(x[e])
+                rounded[e] = to_bfloat16(x[e])
             if valid[r]:
                 for e in T.vectorized(VECTOR):
-                    halves[data[r] + first_chunk + vector, e] = half[e]
+                    halves[data[r] + first_chunk + vector, e] = rounded[e]
 
 
 def kernel(target: Target, *, cache_format: str, d_qk: int, dtype: str):
