@@ -16,8 +16,8 @@ CONFIGURATIONS = [{"head_dim": head_dim} for head_dim in (64, 128)]
 
 def kernel(target: Target, *, head_dim: int):
     tile = target.tiles["indexer_k_cache_gather"]
-    batch, max_pages, table_row, num_rows = T.dynamic("batch, max_pages, table_row, num_rows")
-    num_chunks, num_scales = T.dynamic("num_chunks, num_scales")
+    batch, max_pages, num_rows = T.dynamic("batch, max_pages, num_rows")
+    table_row, num_chunks, num_scales = T.dynamic("table_row, num_chunks, num_scales", "int64")
 
     @T.prim_func
     def indexer_k_cache_gather(

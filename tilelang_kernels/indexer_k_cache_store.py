@@ -35,8 +35,8 @@ CONFIGURATIONS = [
 def kernel(target: Target, *, head_dim: int, dtype: str):
     threads, lanes = target.tiles["indexer_k_cache_store"].threads, head_dim // VECTOR
     rows = threads // lanes
-    num_tokens, num_chunks, num_scales = T.dynamic("num_tokens, num_chunks, num_scales")
-    max_position, rope_dim = T.dynamic("max_position, rope_dim")
+    num_tokens, max_position, rope_dim = T.dynamic("num_tokens, max_position, rope_dim")
+    num_chunks, num_scales = T.dynamic("num_chunks, num_scales", "int64")
 
     @T.prim_func
     def indexer_k_cache_store(

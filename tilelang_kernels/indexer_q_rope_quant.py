@@ -21,8 +21,9 @@ CONFIGURATIONS = [
 def kernel(target: Target, *, head_dim: int, dtype: str):
     threads, lanes = target.tiles["indexer_q_rope_quant"].threads, head_dim // VECTOR
     rows = threads // lanes
-    num_rows, num_tokens = T.dynamic("num_rows, num_tokens")
-    max_position, rope_dim = T.dynamic("max_position, rope_dim")
+    num_rows, num_tokens, max_position, rope_dim = T.dynamic(
+        "num_rows, num_tokens, max_position, rope_dim"
+    )
 
     @T.prim_func
     def indexer_q_rope_quant(

@@ -24,8 +24,10 @@ def kernel(target: Target, *, cache_format: str, d_qk: int, dtype: str):
     tile, record = target.tiles["mla_cache_gather"], records.of(target, cache_format, d_qk)
     vectors = d_qk // VECTOR
     first_half_chunk = record.first_half_chunk - record.quantised // VECTOR  # as if of vector 0
-    batch, max_pages, table_row, num_rows = T.dynamic("batch, max_pages, table_row, num_rows")
-    num_chunks, num_scale_chunks = T.dynamic("num_chunks, num_scale_chunks")
+    batch, max_pages, num_rows = T.dynamic("batch, max_pages, num_rows")
+    table_row, num_chunks, num_scale_chunks = T.dynamic(
+        "table_row, num_chunks, num_scale_chunks", "int64"
+    )
 
     @T.prim_func
     def mla_cache_gather(

@@ -61,7 +61,8 @@ def kernel(target: Target, *, cache_format: str, d_qk: int, dtype: str):
     tile, record = target.tiles["mla_cache_store"], records.of(target, cache_format, d_qk)
     nope, rope = d_qk - records.ROPE_DIM, records.ROPE_DIM
     rope_chunk = record.first_half_chunk if record.quantised else nope // VECTOR
-    num_tokens, num_chunks, num_scale_chunks = T.dynamic("num_tokens, num_chunks, num_scale_chunks")
+    num_tokens = T.dynamic("num_tokens")
+    num_chunks, num_scale_chunks = T.dynamic("num_chunks, num_scale_chunks", "int64")
 
     @T.prim_func
     def mla_cache_store(
