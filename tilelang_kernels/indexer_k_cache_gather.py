@@ -23,7 +23,7 @@ def kernel(target: Target, *, head_dim: int):
     def indexer_k_cache_gather(
         codes: T.Tensor((num_chunks, 4), "int32"),
         scales: T.Tensor((num_scales,), "float32"),
-        page_size: T.int32,
+        page_size: T.int64,
         num_pages: T.int32,
         page_chunks: T.int64,
         block_table: T.StridedTensor((batch, max_pages), (table_row, 1), "int32"),

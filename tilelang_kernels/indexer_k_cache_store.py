@@ -52,7 +52,7 @@ def kernel(target: Target, *, head_dim: int, dtype: str):
         interleaved: T.int32,
         hadamard: T.int32,
         ue8m0: T.int32,
-        page_size: T.int32,
+        page_size: T.int64,
         page_chunks: T.int64,
         slot_count: T.int64,
         codes: T.Tensor((num_chunks, 16), fp8.code_type(target)),

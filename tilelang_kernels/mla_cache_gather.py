@@ -34,7 +34,7 @@ def kernel(target: Target, *, cache_format: str, d_qk: int, dtype: str):
         codes: T.Tensor((num_chunks, 16), record.code_type),
         halves: T.Tensor((num_chunks, 8), "bfloat16"),
         scales: T.Tensor((num_scale_chunks, record.scale_width), record.scale_type),
-        page_size: T.int32,
+        page_size: T.int64,
         num_pages: T.int32,
         page_chunks: T.int64,
         block_table: T.StridedTensor((batch, max_pages), (table_row, 1), "int32"),

@@ -70,7 +70,7 @@ def kernel(target: Target, *, cache_format: str, d_qk: int, dtype: str):
         k_pe: T.Tensor((num_tokens, rope), dtype),
         slots: T.Tensor((num_tokens,), "int64"),
         ue8m0: T.int32,
-        page_size: T.int32,
+        page_size: T.int64,
         page_chunks: T.int64,
         slot_count: T.int64,
         codes: T.Tensor((num_chunks, 16), record.code_type),

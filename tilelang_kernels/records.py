@@ -17,12 +17,12 @@ from tilelang_kernels.targets import Target
 
 
 class Records(NamedTuple):
-    """What a kernel for a target and a cache format is built with; `chunk` is 16 bytes of a cache."""
+    """What a kernel for a target and a cache format is built with; a chunk is 16 bytes of a cache."""
 
     target: Target
     planar: bool  # scales lie behind all the data of a page, as bytes
     d_qk: int
-    quantised: int  # dims, of which the first is the first of the record
+    quantised: int  # dims
     group_dim: int
     record_chunks: int  # of data
     first_half_chunk: int
@@ -57,7 +57,7 @@ class Records(NamedTuple):
 
     def place(self, page, token, page_size, page_chunks):
         """`position`, of a token in its page."""
-        begin = page * page_chunks
+        begin, token = page * page_chunks, T.cast(token, "int64")
         data = begin + token * self.record_chunks
         if not self.planar:
             return data, data + self.first_scale_chunk
