@@ -7,7 +7,9 @@ import torch
 
 from dsa_kernels.reference.quantize import to_fp8
 
-T = pytest.importorskip("tilelang.language", reason="tilelang is not installed")
+pytest.importorskip("tilelang", reason="tilelang is not installed: pip install .[tilelang]")
+
+import tilelang.language as T
 
 from tilelang_kernels import fp8
 from tilelang_kernels.emulation import Emulated

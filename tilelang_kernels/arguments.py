@@ -9,7 +9,7 @@ ALIGNMENT = 16  # bytes; the widest access
 
 def aligned(tensor: torch.Tensor) -> torch.Tensor:
     """Itself, or a copy where it is not contiguous or begins at an odd address."""
-    tensor = tensor.contiguous()
+    tensor = tensor.contiguous().view(-1).view(tensor.shape)  # strides of sizes of 1, too
     return tensor.clone() if tensor.data_ptr() % ALIGNMENT else tensor
 
 
@@ -52,7 +52,7 @@ def page_chunks(cache: torch.Tensor, size: int = ALIGNMENT) -> int:
 
 def copy_back(result: torch.Tensor, written: torch.Tensor) -> None:
     """What a kernel has written, where that is one of the copies above."""
-    if written is not result:
+    if written.data_ptr() != result.data_ptr():
         result.copy_(written)
 
 

@@ -11,8 +11,6 @@ from tilelang_kernels.arguments import aligned
 from tilelang_kernels.quantize import VECTOR
 from tilelang_kernels.targets import Target
 
-NAN = float("nan")
-
 
 def rope_arguments(positions, cos_sin, rope_layout, num_tokens, device):
     """As kernels take them: int64 positions, the table, the number of pairs, interleaved or not."""
@@ -21,8 +19,13 @@ def rope_arguments(positions, cos_sin, rope_layout, num_tokens, device):
         return positions, torch.zeros(1, 2, device=device), 0, 0
     if cos_sin.shape[0] == 0:  # no position is valid
         positions, cos_sin = torch.full_like(positions, -1), cos_sin.new_zeros(1, cos_sin.shape[1])
-    half, interleaved = cos_sin.shape[1] // 2, int(rope_layout == "interleaved")
-    return aligned(positions.long()), aligned(cos_sin), half, interleaved
+    pairs, interleaved = cos_sin.shape[1] // 2, int(rope_layout == "interleaved")
+    return aligned(positions.long()), aligned(cos_sin), pairs, interleaved
+
+
+def nan():
+    """float32 0x7fc00000; CUDA's own constant is another one."""
+    return T.reinterpret(T.uint32(0x7FC00000), "float32")
 
 
 def rounded(x, dtype: str):
@@ -59,10 +62,10 @@ def layer_norm(target, dtype, x, lanes, lane, weight, bias, eps):
 
 
 @T.macro
-def rotate(target, dtype, x, exchange, r, lane, cos_sin, position, half, interleaved):
-    """RoPE of the first 2 * half dims; all are NaN where the position lies outside the table.
+def rotate(target, dtype, x, exchange, r, lane, cos_sin, position, pairs, interleaved):
+    """RoPE of the first 2 * pairs dims; all are NaN where the position lies outside the table.
 
-    exchange: [rows, head_dim] of shared memory, of which r is this row. A pair is dims (i, i + half),
+    exchange: [rows, head_dim] of shared memory, of which r is this row. A pair is dims (i, i + pairs),
     or (2 i, 2 i + 1).
     """
     for e in T.vectorized(VECTOR):
@@ -71,13 +74,13 @@ def rotate(target, dtype, x, exchange, r, lane, cos_sin, position, half, interle
     for e in T.unroll(VECTOR):
         dim = lane * VECTOR + e
         if position < 0 or position >= cos_sin.shape[0]:
-            x[e] = NAN
-        elif dim < 2 * half:
-            second = T.if_then_else(interleaved != 0, dim % 2, T.cast(dim >= half, "int32"))
-            pair = T.if_then_else(interleaved != 0, dim // 2, dim - second * half)
-            partner = T.if_then_else(interleaved != 0, dim ^ 1, dim + half - 2 * second * half)
+            x[e] = nan()
+        elif dim < 2 * pairs:
+            second = T.if_then_else(interleaved != 0, dim % 2, T.cast(dim >= pairs, "int32"))
+            pair = T.if_then_else(interleaved != 0, dim // 2, dim - second * pairs)
+            partner = T.if_then_else(interleaved != 0, dim ^ 1, dim + pairs - 2 * second * pairs)
             cosine = product(target, x[e], cos_sin[position, pair])
-            sine = product(target, exchange[r, partner], cos_sin[position, half + pair])
+            sine = product(target, exchange[r, partner], cos_sin[position, pairs + pair])
             x[e] = rounded(T.if_then_else(second != 0, cosine + sine, cosine - sine), dtype)
 
 

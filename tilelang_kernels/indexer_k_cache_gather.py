@@ -16,20 +16,20 @@ CONFIGURATIONS = [{"head_dim": head_dim} for head_dim in (64, 128)]
 
 def kernel(target: Target, *, head_dim: int):
     tile = target.tiles["indexer_k_cache_gather"]
-    batch, max_pages, table_row, num_rows = T.dynamic("batch, max_pages, table_row, num_rows")
-    num_chunks, num_scales = T.dynamic("num_chunks, num_scales")
+    batch, max_pages, num_rows = T.dynamic("batch, max_pages, num_rows")
+    table_row, num_chunks, num_scales = T.dynamic("table_row, num_chunks, num_scales", "int64")
 
     @T.prim_func
     def indexer_k_cache_gather(
-        codes: T.Tensor((num_chunks, 16), "uint8"),
+        codes: T.Tensor((num_chunks, 4), "int32"),
         scales: T.Tensor((num_scales,), "float32"),
-        page_size: T.int32,
+        page_size: T.int64,
         num_pages: T.int32,
         page_chunks: T.int64,
         block_table: T.StridedTensor((batch, max_pages), (table_row, 1), "int32"),
         cu_seq_lens: T.Tensor((batch + 1,), "int32"),
         seq_start: T.Tensor((batch,), "int32"),
-        k_out: T.Tensor((num_rows, head_dim), "uint8"),
+        k_out: T.Tensor((num_rows, head_dim // 4), "int32"),
         scale_out: T.Tensor((num_rows,), "float32"),
     ):
         with T.Kernel(T.ceildiv(num_rows, tile.rows), threads=tile.threads) as block:
@@ -54,10 +54,10 @@ def kernel(target: Target, *, head_dim: int):
                 if page[r] != UNCLAIMED:
                     scale = begin * 4 + page_size * (head_dim // 4) + token[r]
                     scale_out[first + r] = T.if_then_else(page[r] == INVALID, 0, scales[scale])
-            for r, d in T.Parallel(tile.rows, head_dim):
+            for r, word in T.Parallel(tile.rows, head_dim // 4):
                 if page[r] != UNCLAIMED:
-                    code = codes[data[r] + d // 16, d % 16]
-                    k_out[first + r, d] = T.if_then_else(page[r] == INVALID, T.uint8(0), code)
+                    four = codes[data[r] + word // 4, word % 4]
+                    k_out[first + r, word] = T.if_then_else(page[r] == INVALID, 0, four)
 
     return indexer_k_cache_gather
 
@@ -80,7 +80,7 @@ def indexer_k_cache_gather(
     run(
         kernel,
         {"head_dim": record - INDEX_SCALE_BYTES},
-        chunks(pages, torch.uint8),
+        chunks(pages, torch.int32),
         chunks(pages, torch.float32, 4).view(-1),
         page_size,
         num_pages,
@@ -88,7 +88,7 @@ def indexer_k_cache_gather(
         block_table,
         aligned(cu_seq_lens),
         aligned(seq_start),
-        codes.view(torch.uint8),
+        codes.view(torch.int32),
         scales,
     )
     copy_back(k_out, codes)

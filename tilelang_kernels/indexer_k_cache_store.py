@@ -16,9 +16,9 @@ from tilelang_kernels.arguments import (
     page_chunks,
 )
 from tilelang_kernels.indexer_input import (
-    NAN,
     hadamard_transform,
     layer_norm,
+    nan,
     rope_arguments,
     rotate,
 )
@@ -35,8 +35,8 @@ CONFIGURATIONS = [
 def kernel(target: Target, *, head_dim: int, dtype: str):
     threads, lanes = target.tiles["indexer_k_cache_store"].threads, head_dim // VECTOR
     rows = threads // lanes
-    num_tokens, num_chunks, num_scales = T.dynamic("num_tokens, num_chunks, num_scales")
-    max_position, rope_dim = T.dynamic("max_position, rope_dim")
+    num_tokens, max_position, rope_dim = T.dynamic("num_tokens, max_position, rope_dim")
+    num_chunks, num_scales = T.dynamic("num_chunks, num_scales", "int64")
 
     @T.prim_func
     def indexer_k_cache_store(
@@ -48,11 +48,11 @@ def kernel(target: Target, *, head_dim: int, dtype: str):
         has_norm: T.int32,
         positions: T.Tensor((num_tokens,), "int64"),
         cos_sin: T.Tensor((max_position, rope_dim), "float32"),
-        half: T.int32,
+        pairs: T.int32,
         interleaved: T.int32,
         hadamard: T.int32,
         ue8m0: T.int32,
-        page_size: T.int32,
+        page_size: T.int64,
         page_chunks: T.int64,
         slot_count: T.int64,
         codes: T.Tensor((num_chunks, 16), fp8.code_type(target)),
@@ -70,7 +70,7 @@ def kernel(target: Target, *, head_dim: int, dtype: str):
             if has_norm != 0:
                 layer_norm(target, dtype, x, lanes, lane, norm_weight, norm_bias, norm_eps)
             position = positions[row]
-            rotate(target, dtype, x, exchange, r, lane, cos_sin, position, half, interleaved)
+            rotate(target, dtype, x, exchange, r, lane, cos_sin, position, pairs, interleaved)
             if hadamard != 0:
                 hadamard_transform(dtype, x, lanes, lane)
             quantise(x, lanes, ue8m0, scale)
@@ -85,7 +85,7 @@ def kernel(target: Target, *, head_dim: int, dtype: str):
                     )
                 if lane == 0:
                     scales[begin * 4 + page_size * (head_dim // 4) + place] = T.if_then_else(
-                        position >= 0 and position < max_position, scale[0], T.float32(NAN)
+                        position >= 0 and position < max_position, scale[0], nan()
                     )
 
     return indexer_k_cache_store
@@ -112,7 +112,7 @@ def indexer_k_cache_store(
     has_norm = norm_weight is not None
     if not has_norm:
         norm_weight = norm_bias = k.new_zeros(head_dim)
-    positions, cos_sin, half, interleaved = rope_arguments(
+    positions, cos_sin, pairs, interleaved = rope_arguments(
         positions, cos_sin, rope_layout, num_tokens, k.device
     )
     pages = aligned_pages(cache)
@@ -127,7 +127,7 @@ def indexer_k_cache_store(
         int(has_norm),
         positions,
         cos_sin,
-        half,
+        pairs,
         interleaved,
         int(hadamard),
         int(scale_format == "ue8m0"),

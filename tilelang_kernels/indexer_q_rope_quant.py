@@ -7,7 +7,7 @@ import tilelang.language as T
 
 from tilelang_kernels import fp8
 from tilelang_kernels.arguments import aligned, copy_back, name_of
-from tilelang_kernels.indexer_input import NAN, hadamard_transform, rope_arguments, rotate
+from tilelang_kernels.indexer_input import hadamard_transform, nan, rope_arguments, rotate
 from tilelang_kernels.quantize import VECTOR, quantise
 from tilelang_kernels.targets import Target
 
@@ -21,8 +21,9 @@ CONFIGURATIONS = [
 def kernel(target: Target, *, head_dim: int, dtype: str):
     threads, lanes = target.tiles["indexer_q_rope_quant"].threads, head_dim // VECTOR
     rows = threads // lanes
-    num_rows, num_tokens = T.dynamic("num_rows, num_tokens")
-    max_position, rope_dim = T.dynamic("max_position, rope_dim")
+    num_rows, num_tokens, max_position, rope_dim = T.dynamic(
+        "num_rows, num_tokens, max_position, rope_dim"
+    )
 
     @T.prim_func
     def indexer_q_rope_quant(
@@ -31,7 +32,7 @@ def kernel(target: Target, *, head_dim: int, dtype: str):
         positions: T.Tensor((num_tokens,), "int64"),
         cos_sin: T.Tensor((max_position, rope_dim), "float32"),
         num_heads: T.int32,
-        half: T.int32,
+        pairs: T.int32,
         interleaved: T.int32,
         hadamard: T.int32,
         weights_scale: T.float32,
@@ -48,7 +49,7 @@ def kernel(target: Target, *, head_dim: int, dtype: str):
             for e in T.vectorized(VECTOR):
                 x[e] = T.cast(q[row, lane * VECTOR + e], "float32")
             position = positions[T.truncdiv(row, num_heads)]
-            rotate(target, dtype, x, exchange, r, lane, cos_sin, position, half, interleaved)
+            rotate(target, dtype, x, exchange, r, lane, cos_sin, position, pairs, interleaved)
             if hadamard != 0:
                 hadamard_transform(dtype, x, lanes, lane)
             quantise(x, lanes, ue8m0, scale)
@@ -59,7 +60,7 @@ def kernel(target: Target, *, head_dim: int, dtype: str):
                     weights_out[row] = T.if_then_else(
                         position >= 0 and position < max_position,
                         weights[row] * scale[0] * weights_scale,
-                        T.float32(NAN),
+                        nan(),
                     )
 
     return indexer_q_rope_quant
@@ -82,7 +83,7 @@ def indexer_q_rope_quant(
     num_tokens, num_heads, head_dim = q.shape
     if q.numel() == 0:
         return
-    positions, cos_sin, half, interleaved = rope_arguments(
+    positions, cos_sin, pairs, interleaved = rope_arguments(
         positions, cos_sin, rope_layout, num_tokens, q.device
     )
     codes, factors = aligned(q_out), aligned(weights_out)
@@ -94,7 +95,7 @@ def indexer_q_rope_quant(
         positions,
         cos_sin,
         num_heads,
-        half,
+        pairs,
         interleaved,
         int(hadamard),
         weights_scale,

@@ -9,6 +9,8 @@ import torch
 from tilelang_kernels import records
 from tilelang_kernels.arguments import aligned, aligned_pages, copy_back, name_of, page_chunks
 from tilelang_kernels.paging import INVALID, UNCLAIMED, locate
+from tilelang_kernels.quantize import VECTOR
+from tilelang_kernels.records import get_values
 from tilelang_kernels.targets import Target
 
 CONFIGURATIONS = [
@@ -20,15 +22,19 @@ CONFIGURATIONS = [
 
 def kernel(target: Target, *, cache_format: str, d_qk: int, dtype: str):
     tile, record = target.tiles["mla_cache_gather"], records.of(target, cache_format, d_qk)
-    batch, max_pages, table_row, num_rows = T.dynamic("batch, max_pages, table_row, num_rows")
-    num_chunks, num_scale_chunks = T.dynamic("num_chunks, num_scale_chunks")
+    vectors = d_qk // VECTOR
+    first_half_chunk = record.first_half_chunk - record.quantised // VECTOR  # as if of vector 0
+    batch, max_pages, num_rows = T.dynamic("batch, max_pages, num_rows")
+    table_row, num_chunks, num_scale_chunks = T.dynamic(
+        "table_row, num_chunks, num_scale_chunks", "int64"
+    )
 
     @T.prim_func
     def mla_cache_gather(
         codes: T.Tensor((num_chunks, 16), record.code_type),
         halves: T.Tensor((num_chunks, 8), "bfloat16"),
         scales: T.Tensor((num_scale_chunks, record.scale_width), record.scale_type),
-        page_size: T.int32,
+        page_size: T.int64,
         num_pages: T.int32,
         page_chunks: T.int64,
         block_table: T.StridedTensor((batch, max_pages), (table_row, 1), "int32"),
@@ -41,6 +47,7 @@ def kernel(target: Target, *, cache_format: str, d_qk: int, dtype: str):
             token = T.alloc_shared((tile.rows,), "int32")
             data = T.alloc_shared((tile.rows,), "int64")
             scale = T.alloc_shared((tile.rows,), "int64")
+            x = T.alloc_local((VECTOR,), "float32")
             first = block * tile.rows
             locate(
                 first,
@@ -55,22 +62,28 @@ def kernel(target: Target, *, cache_format: str, d_qk: int, dtype: str):
             )
             for r in T.Parallel(tile.rows):
                 data[r], scale[r] = record.place(page[r], token[r], page_size, page_chunks)
-            if record.quantised:
-                for r, d in T.Parallel(tile.rows, record.quantised):
+            for turn in T.serial(T.ceildiv(tile.rows * vectors, tile.threads)):
+                at = turn * tile.threads + T.get_thread_binding()
+                r, vector = at // vectors, at % vectors
+                if r < tile.rows:
                     if page[r] != UNCLAIMED:
-                        key = record.value(
-                            codes[data[r] + d // 16, d % 16],
-                            record.scale(scales, scale[r], d // record.group_dim),
-                        )
-                        out[first + r, d] = T.cast(
-                            T.if_then_else(page[r] == INVALID, T.cast(0, "bfloat16"), key), dtype
-                        )
-            for r, h in T.Parallel(tile.rows, d_qk - record.quantised):
-                if page[r] != UNCLAIMED:
-                    half = halves[data[r] + record.first_half_chunk + h // 8, h % 8]
-                    out[first + r, record.quantised + h] = T.cast(
-                        T.if_then_else(page[r] == INVALID, T.cast(0, "bfloat16"), half), dtype
-                    )
+                        T.clear(x)
+                        if page[r] != INVALID:
+                            if vector * VECTOR < record.quantised:
+                                chunk, begin = data[r] + vector // 2, vector % 2 * VECTOR
+                                get_values(record, codes, halves, chunk, begin, x)
+                                group = vector * VECTOR // record.group_dim
+                                factor = record.scale(scales, scale[r], group)
+                                for e in T.unroll(VECTOR):
+                                    x[e] *= factor
+                            else:
+                                chunk = data[r] + first_half_chunk + vector
+                                for e in T.vectorized(VECTOR):
+                                    x[e] = T.cast(halves[chunk, e], "float32")
+                        for e in T.vectorized(VECTOR):
+                            out[first + r, vector * VECTOR + e] = T.cast(
+                                T.cast(x[e], "bfloat16"), dtype
+                            )
 
     return mla_cache_gather
 

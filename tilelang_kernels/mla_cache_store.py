@@ -42,7 +42,7 @@ def put_codes(record, tile, source, first, valid, data, scale_chunk, ue8m0, code
 @T.macro
 def put_halves(tile, source, first, valid, data, halves, first_chunk):
     """Rows of `source` become bfloat16, from chunk `first_chunk` of a record on."""
-    x, half = T.alloc_local((VECTOR,), "float32"), T.alloc_local((VECTOR,), "bfloat16")
+    x, rounded = T.alloc_local((VECTOR,), "float32"), T.alloc_local((VECTOR,), "bfloat16")
     vectors = source.shape[1] // VECTOR
     for turn in T.serial(T.ceildiv(tile.rows * vectors, tile.threads)):
         at = turn * tile.threads + T.get_thread_binding()
@@ -51,17 +51,18 @@ def put_halves(tile, source, first, valid, data, halves, first_chunk):
             for e in T.vectorized(VECTOR):
                 x[e] = T.cast(source[first + r, vector * VECTOR + e], "float32")
             for e in T.unroll(VECTOR):
-                half[e] = to_bfloat16(x[e])
+                rounded[e] = to_bfloat16(x[e])
             if valid[r]:
                 for e in T.vectorized(VECTOR):
-                    halves[data[r] + first_chunk + vector, e] = half[e]
+                    halves[data[r] + first_chunk + vector, e] = rounded[e]
 
 
 def kernel(target: Target, *, cache_format: str, d_qk: int, dtype: str):
     tile, record = target.tiles["mla_cache_store"], records.of(target, cache_format, d_qk)
     nope, rope = d_qk - records.ROPE_DIM, records.ROPE_DIM
     rope_chunk = record.first_half_chunk if record.quantised else nope // VECTOR
-    num_tokens, num_chunks, num_scale_chunks = T.dynamic("num_tokens, num_chunks, num_scale_chunks")
+    num_tokens = T.dynamic("num_tokens")
+    num_chunks, num_scale_chunks = T.dynamic("num_chunks, num_scale_chunks", "int64")
 
     @T.prim_func
     def mla_cache_store(
@@ -69,7 +70,7 @@ def kernel(target: Target, *, cache_format: str, d_qk: int, dtype: str):
         k_pe: T.Tensor((num_tokens, rope), dtype),
         slots: T.Tensor((num_tokens,), "int64"),
         ue8m0: T.int32,
-        page_size: T.int32,
+        page_size: T.int64,
         page_chunks: T.int64,
         slot_count: T.int64,
         codes: T.Tensor((num_chunks, 16), record.code_type),

@@ -26,11 +26,11 @@ def locate(
             for row in T.serial(begin, end):
                 T.atomic_max(request[row - first_row], b)
     if thread < rows:
-        # Variables, as the simplifier does not come to an end on the nested expressions.
+        # Variables, as TileLang's simplifier takes minutes over the expressions nested.
         b, found = T.alloc_var("int32"), T.alloc_var("int32")
         position, block = T.alloc_var("int64"), T.alloc_var("int64")
         b = request[thread]
-        found = UNCLAIMED
+        found, position, block = UNCLAIMED, 0, 0
         if b >= 0:
             found = INVALID
             position = T.cast(seq_start[b], "int64") + first_row + thread
@@ -40,6 +40,6 @@ def locate(
                 found = block_table[b, block]
                 if found < 0 or found >= num_pages:
                     found = INVALID
-            token[thread] = T.cast(position - block * page_size, "int32")
         page[thread] = found
+        token[thread] = T.cast(position - block * page_size, "int32")
     T.sync_threads()

@@ -17,12 +17,12 @@ from tilelang_kernels.targets import Target
 
 
 class Records(NamedTuple):
-    """What a kernel for a target and a cache format is built with; `chunk` is 16 bytes of a cache."""
+    """What a kernel for a target and a cache format is built with; a chunk is 16 bytes of a cache."""
 
     target: Target
     planar: bool  # scales lie behind all the data of a page, as bytes
     d_qk: int
-    quantised: int  # dims, of which the first is the first of the record
+    quantised: int  # dims
     group_dim: int
     record_chunks: int  # of data
     first_half_chunk: int
@@ -57,7 +57,7 @@ class Records(NamedTuple):
 
     def place(self, page, token, page_size, page_chunks):
         """`position`, of a token in its page."""
-        begin = page * page_chunks
+        begin, token = page * page_chunks, T.cast(token, "int64")
         data = begin + token * self.record_chunks
         if not self.planar:
             return data, data + self.first_scale_chunk
@@ -79,6 +79,25 @@ class Records(NamedTuple):
 
 
 @T.macro
+def get_values(records: Records, codes, halves, chunk, begin, x):
+    """float32 `x`, [8]: what the codes from `begin` on in a chunk stand for."""
+    if records.code_type == "uint8":
+        # As halves, because TileLang has no vector of zero bytes on AMD.
+        pairs = T.alloc_local((4,), "bfloat16")
+        for e in T.vectorized(4):
+            pairs[e] = halves[chunk, begin // 2 + e]
+        for e in T.unroll(8):
+            pair = T.cast(T.reinterpret(pairs[e // 2], "uint16"), "uint32")
+            x[e] = fp8.code_value(records.target, pair >> e % 2 * 8 & 0xFF)
+    else:
+        eight = T.alloc_local((8,), records.code_type)
+        for e in T.vectorized(8):
+            eight[e] = codes[chunk, begin + e]
+        for e in T.vectorized(8):
+            x[e] = fp8.code_value(records.target, eight[e])
+
+
+@T.macro
 def put_scale(records: Records, scales, chunk, group, scale):
     """Of a group. The byte behind v4's last is zero."""
     if records.planar:
@@ -91,7 +110,7 @@ def put_scale(records: Records, scales, chunk, group, scale):
 
 def of(target: Target, cache_format: str, d_qk: int) -> Records:
     if cache_format == "bf16":
-        return Records(target, False, d_qk, 0, 0, d_qk * 2 // ALIGNMENT, 0, 0)
+        return Records(target, False, d_qk, 0, d_qk, d_qk * 2 // ALIGNMENT, 0, 0)
     fmt = FP8_FORMATS[cache_format]
     offsets = fmt.data_bytes, fmt.rope_offset, fmt.scale_offset
     return Records(
