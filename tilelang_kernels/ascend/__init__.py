@@ -4,4 +4,5 @@ Sources only: nobody of ours has CANN's compiler or such a machine. What can be 
 is in docs/tilelang.md. Importing this package does not import TileLang.
 """
 
+NAME = "ascend"
 OPS = ("mqa_logits", "sparse_mla_decode")

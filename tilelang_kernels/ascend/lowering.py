@@ -7,13 +7,21 @@ import tempfile
 from pathlib import Path
 
 import tilelang
+from tilelang import tvm
 
+from tilelang_kernels.cache import kept
 from tilelang_kernels.compilers import find_clang
 
 STUB = Path(__file__).with_name("stub")
 
 
 def lower(function) -> str:
+    """Kept on disk: TileLang takes long to find a schedule."""
+    sources = [Path(__file__).read_text(), tvm.ir.save_json(function)]
+    return kept("ascend", sources, lambda: _lower(function).encode()).decode()
+
+
+def _lower(function) -> str:
     target = tilelang.backend.target.determine_target("ascend", return_object=True)
     with tilelang.transform.PassContext(opt_level=3), target:
         return tilelang.lower(function, target=target, enable_device_compile=False).kernel_source

@@ -84,7 +84,8 @@ def kernel(*, heads: int, d_qk: int):
                 own = first_head + vector_core * own_heads
                 length = T.max(T.min(topk_length[row], topk), 0)
                 T.copy(q[row, first_head, 0], q_tile)
-                T.copy(attn_sink[own : own + own_heads], sink[:own_heads])
+                if own < heads:
+                    T.copy(attn_sink[own : own + own_heads], sink[:own_heads])
                 with T.SimdVF():
                     T.fill(top, LOWEST)
                     T.fill(total, 0)
@@ -107,10 +108,12 @@ def kernel(*, heads: int, d_qk: int):
                                 sums[h, n * COLUMNS + d] = (
                                     sums[h, n * COLUMNS + d] * factor[h] + added[h, d]
                                 )
-                for n in T.serial(D_V // COLUMNS):
-                    normalise(sums, n * COLUMNS, top, total, sink, part)
-                    T.copy(part, out[row, own : own + own_heads, n * COLUMNS : (n + 1) * COLUMNS])
-                logsumexp(top, total)
-                T.copy(top[:own_heads], lse[row, own : own + own_heads])
+                if own < heads:
+                    for n in T.serial(D_V // COLUMNS):
+                        first = n * COLUMNS
+                        normalise(sums, first, top, total, sink, part)
+                        T.copy(part, out[row, own : own + own_heads, first : first + COLUMNS])
+                    logsumexp(top, total)
+                    T.copy(top[:own_heads], lse[row, own : own + own_heads])
 
     return sparse_mla_decode

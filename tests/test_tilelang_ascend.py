@@ -1,0 +1,137 @@
+"""AscendC sources: what they multiply and gather with, and that the check of them sees mistakes."""
+
+from __future__ import annotations
+
+import importlib
+import re
+
+import pytest
+
+pytest.importorskip("tilelang", reason="tilelang is not installed: pip install .[tilelang]")
+
+from tilelang_kernels import ascend, compilers
+from tilelang_kernels.__main__ import main
+from tilelang_kernels.ascend import lowering
+from tilelang_kernels.compilers import NoCompiler, find_clang
+
+MQA = {"heads": 64, "dim": 128, "dtype": "bfloat16", "out_dtype": "float32"}
+MLA = {"heads": 64, "d_qk": 576}
+
+
+def source(op: str, configuration: dict) -> str:
+    module = importlib.import_module(f"tilelang_kernels.ascend.{op}")
+    return lowering.lower(module.kernel(**configuration))
+
+
+def check(text: str) -> None:
+    try:
+        find_clang()
+    except NoCompiler as error:
+        pytest.skip(str(error))
+    lowering.check_syntax(text)
+
+
+@pytest.mark.parametrize("dtype, name", [("bfloat16", "bfloat16_t"), ("float8_e4m3fn", "fp8_e4_t")])
+def test_mqa_logits(dtype, name):
+    text = source("mqa_logits", MQA | {"dtype": dtype})
+    assert f"__gm__ {name}* q" in text
+    # 128 rows of heads by 128 keys, over 128 dims.
+    products = re.findall(r"ascend_gemm_l1<([^>]*)>", text)
+    assert [row.split(", ")[:3] for row in products] == [["128", "128", "128"]]
+    # The product goes to both vector cores, half of its rows to each.
+    assert len(re.findall(r"asc_copy_l0c2ub\(.*static_cast<asc_dual_dst_mode>\(1\)", text)) == 1
+    assert len(re.findall(r"asc_vf_call<", text)) == 1
+    check(text)
+
+
+def test_sparse_mla_decode():
+    text = source("sparse_mla_decode", MLA)
+    # q by keys: 64 heads, 576 dims, 128 keys; p by values: 64 heads, 128 keys, 128 columns.
+    assert re.findall(r"ascend_gemm_l1<([^>]*)>", text) == ["64, 576, 128, 96, true, bfloat16_t"]
+    assert re.findall(r"asc_mmad\(.*?, (\d+, \d+, \d+), 0, 1, 0, \(bool\)1\)", text) == [
+        "64, 128, 128"
+    ]
+    assert "asc_copy_l12l0b_transpose(" in text
+    # A record of 1152 bytes is copied by its slot, where that is listed and valid.
+    (copy,) = re.findall(r"asc_copy_gm2ub_align\((.*cache\[.*)\);", text)
+    assert copy.split(", ")[2:4] == ["1", "1152"]
+    assert (
+        "slot % page_size)) * (int64_t)576) + (((int64_t)(slot / page_size)) * page_stride" in copy
+    )
+    conditions = re.findall(r"if \((.*)\) \{", text[: text.index(copy)])[-2:]
+    assert re.search(
+        r"< \(length - .*\(0 <= slot\)\) && \(slot <= last_slot\)", "".join(conditions)
+    )
+    check(text)
+
+
+@pytest.mark.slow  # a minute a kernel
+@pytest.mark.parametrize("op", ascend.OPS)
+def test_all_kernels(op):
+    for configuration in importlib.import_module(f"tilelang_kernels.ascend.{op}").CONFIGURATIONS:
+        check(source(op, configuration))
+
+
+@pytest.mark.parametrize(
+    "found, replacement, complaint",
+    [
+        (r"row_start, row_end", "row_start, k_scale", "no viable conversion|static assertion"),
+        (r"fill, compressed", "fill, compresed", "undeclared identifier"),
+        (r"__ubuf__ float\* products", "__gm__ float* products", "static assertion"),
+        (
+            r"asc_relu_pre_mode>\(0\), 0, 1, 0, 0\)",
+            "asc_relu_pre_mode>(0), 0, 1, 0)",
+            "no matching",
+        ),
+        (r"static_cast<event_t>\(0\)", "static_cast<pipe_t>(0)", "no matching function"),
+        (r"ascend_gemm_l1<128, 128, 128, 128", "ascend_gemm_l1<128, 128, 128, 48", "divisible"),
+        (r"(&\(products)\[", r"(float*)\1[", "no matching function"),
+    ],
+)
+def test_the_check_sees_mistakes(found, replacement, complaint):
+    text, count = re.subn(found, replacement, source("mqa_logits", MQA), count=1)
+    assert count == 1
+    with pytest.raises(ValueError, match=complaint):
+        check(text)
+
+
+@pytest.mark.parametrize(
+    "found, replacement, complaint",
+    [
+        (
+            r"simd_inst::vmax\(lanes_top, score_1,",
+            "simd_inst::vmax(lanes_top, slot,",
+            "no matching",
+        ),
+        (r"vlds_norm<float>", "vlds_norm<int32_t>", "no matching function"),
+        (r"asc_mmad\((.*), 64, 128, 128,", r"asc_mmad(\1, 64, 128,", "no matching function"),
+        (r"(asc_copy_ub2gm_align\()\(__gm__", r"\1(__ubuf__", "address space|no matching"),
+    ],
+)
+def test_the_check_sees_mistakes_of_vectors_and_copies(found, replacement, complaint):
+    text, count = re.subn(found, replacement, source("sparse_mla_decode", MLA), count=1)
+    assert count == 1
+    with pytest.raises(ValueError, match=complaint):
+        check(text)
+
+
+def test_the_command_writes_source(tmp_path, capsys, monkeypatch):
+    from tilelang_kernels.ascend import mqa_logits
+
+    monkeypatch.setattr(mqa_logits, "CONFIGURATIONS", [MQA])
+    command = ["lower", "--target", "ascend", "--op", "mqa_logits", "--out", str(tmp_path)]
+    check("")
+    assert main(command) == 0
+    assert "source only, syntax checked" in capsys.readouterr().out
+    (written,) = tmp_path.iterdir()
+    assert written.read_text() == source("mqa_logits", MQA)
+
+    monkeypatch.setattr(compilers.shutil, "which", lambda *_, **__: None)
+    assert main(command) == 0
+    assert "source only, not checked: clang++-22 was not found" in capsys.readouterr().out
+
+
+def test_the_command_refuses_ops_without_a_kernel(capsys):
+    with pytest.raises(SystemExit):
+        main(["lower", "--target", "ascend", "--op", "paged_mqa_logits"])
+    assert "paged_mqa_logits has no kernel for ascend" in capsys.readouterr().err
