@@ -23,20 +23,23 @@ struct asc_fill_value_config {
 #define ASC_IS_AIV (asc_is_aiv())
 bool asc_is_aic();
 bool asc_is_aiv();
-extern const int block_idx;
+extern const int& block_idx;
 int asc_get_sub_block_id();
 void asc_init();
 
 namespace AscendC {}
 namespace cce {
 struct dim3 {
-  dim3(int, int = 1, int = 1);
+  dim3(int x, int y = 1, int z = 1) : x(x), y(y), z(z) {}
+  int x, y, z;
 };
 }  // namespace cce
+template <typename Function>
+void asc_run_threads(cce::dim3, Function);
 template <auto function, typename... Arguments>
-void asc_vf_call(cce::dim3, Arguments... arguments) {
+void asc_vf_call(cce::dim3 threads, Arguments... arguments) {
   static_assert(std::is_invocable_v<decltype(function), Arguments...>);
-  function(arguments...);
+  asc_run_threads(threads, [=] { function(arguments...); });
 }
 
 template <typename T>

@@ -5,7 +5,7 @@
 struct index_t {
   uint32_t x, y, z;
 };
-extern const index_t threadIdx, blockIdx;
+extern const index_t &threadIdx, &blockIdx;
 
 void asc_syncthreads();
 template <typename T>
