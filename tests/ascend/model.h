@@ -7,6 +7,7 @@
 #include <tl_templates/ascend/common.h>
 #include <ucontext.h>
 
+#include <bit>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -15,6 +16,13 @@
 #include <stdexcept>
 #include <tuple>
 #include <vector>
+
+// Conversions to bfloat16, which older runtime libraries of compilers lack.
+extern "C" __attribute__((weak, used)) bfloat16_t __truncsfbf2(float x) {
+  uint32_t bits = std::bit_cast<uint32_t>(x);
+  bits = x != x ? bits | 0x400000 : bits + 0x7fff + (bits >> 16 & 1);
+  return std::bit_cast<bfloat16_t>(uint16_t(bits >> 16));
+}
 
 namespace model {
 
@@ -425,11 +433,12 @@ void asc_storealign_1st(__ubuf__ T* to, vector_of<T> x, int32_t offset) {
   asc_address(to, sizeof(T))[offset] = x.lanes[0];
 }
 // The low half of each lane.
-inline void asc_storealign_pack(__ubuf__ uint32_t* to, vector_u32 x, int32_t offset,
-                                vector_bool mask) {
-  auto* halves = (uint16_t*)asc_address(to, model::kBlock) + 2 * offset;
-  for (int i = 0; i < 64; ++i)
-    if (asc_at<uint32_t>(mask, i)) halves[i] = uint16_t(x.lanes[i]);
+template <typename T>
+void asc_storealign_pack(__ubuf__ T* to, vector_of<T> x, int32_t offset, vector_bool mask) {
+  char* bytes = (char*)(asc_address(to, model::kBlock) + offset);
+  constexpr size_t half = sizeof(T) / 2;
+  for (int i = 0; i < asc_lanes<T>; ++i)
+    if (asc_at<T>(mask, i)) std::memcpy(bytes + i * half, &x.lanes[i], half);
 }
 template <typename T>
 void asc_storealign_postupdate(__ubuf__ T*& to, vector_of<T> x, uint16_t block_stride,
