@@ -6,8 +6,15 @@ import importlib
 import re
 
 import pytest
+import torch
+
+from dsa_kernels._op import OPS
+from dsa_kernels.testing.cases import case
+from dsa_kernels.testing.differential import copy_written, named, watched_run
 
 pytest.importorskip("tilelang", reason="tilelang is not installed: pip install .[tilelang]")
+
+import ascend_model
 
 from tilelang_kernels import ascend, compilers
 from tilelang_kernels.__main__ import main
@@ -63,6 +70,82 @@ def test_sparse_mla_decode():
         r"< \(length - .*\(0 <= slot\)\) && \(slot <= last_slot\)", "".join(conditions)
     )
     check(text)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """Makes models of an op's kernels."""
+    made = {}
+
+    def make(op: str, configuration: dict) -> ascend_model.Model:
+        key = (op, *configuration.values())
+        if key not in made:
+            text, folder = source(op, configuration), tmp_path_factory.mktemp("model")
+            try:
+                made[key] = ascend_model.Model(text, 32, folder)
+            except NoCompiler as error:
+                pytest.skip(str(error))
+        return made[key]
+
+    return make
+
+
+def agrees(op: str, made: ascend_model.Model, seed: int = 0, **shape) -> None:
+    arguments = case(op).make(torch.Generator().manual_seed(seed), **shape)
+    expected = watched_run(OPS[op], arguments, "reference")
+    arguments = copy_written(OPS[op], arguments)
+    getattr(ascend_model, op)(made, *arguments)
+    case(op).compare(expected, named(OPS[op], arguments))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float8_e4m3fn"])
+def test_values_of_mqa_logits(model, dtype):
+    """Rows and keys that fill no tile, ranges that are empty or reach past the keys."""
+    made = model("mqa_logits", MQA | {"dtype": dtype})
+    shape = dict(num_heads=64, head_dim=128, dtype=dtype)
+    for seed, bounds in enumerate(["full", "causal", "ragged", "ragged"]):
+        agrees("mqa_logits", made, seed, num_rows=5, seq_len=300, bounds=bounds, **shape)
+    agrees("mqa_logits", made, num_rows=70, seq_len=130, bounds="ragged", fill=False, **shape)
+    compressed = dict(bounds="ragged", layout="compressed", width=90)
+    agrees("mqa_logits", made, num_rows=3, seq_len=257, **compressed, **shape)
+
+
+def test_values_of_sparse_mla_decode(model):
+    """NaN in records that no index selects, slots past the cache, lengths of 0, pages that lie
+    apart."""
+    made = model("sparse_mla_decode", MLA)
+    shape = dict(num_heads=64, d_qk=576, cache_format="bf16", num_kv=200, page_size=7)
+    for seed, topk in enumerate([1, 128, 200, 300]):
+        agrees("sparse_mla_decode", made, seed, batch=3, topk=topk, topk_length=True, **shape)
+    for selection in ("hostile", "first_invalid", "none_valid", "duplicates"):
+        agrees("sparse_mla_decode", made, batch=2, topk=140, selection=selection, **shape)
+    for sink in ("normal", "inf"):
+        agrees("sparse_mla_decode", made, batch=2, next_n=2, topk=70, attn_sink=sink, **shape)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("heads, d_qk", [(16, 512), (128, 576)])
+def test_values_of_other_head_counts(model, heads, d_qk):
+    made = model("sparse_mla_decode", {"heads": heads, "d_qk": d_qk})
+    shape = dict(num_heads=heads, d_qk=d_qk, cache_format="bf16", num_kv=300, page_size=64)
+    agrees("sparse_mla_decode", made, batch=35, topk=130, topk_length=True, **shape)
+
+
+@pytest.mark.parametrize(
+    "found, complaint",
+    [
+        (r"asc_sync_intra_arrive\(PIPE_FIX, .*\);", "all cores wait"),
+        (r"asc_sync_notify\(PIPE_M, PIPE_FIX, .*\);", "nobody notified"),
+        (r"asc_sync_wait\(PIPE_M, PIPE_FIX, .*\);", "nobody waited for"),
+    ],
+)
+def test_the_model_sees_synchronisation_that_is_missing(tmp_path, found, complaint):
+    text, count = re.subn(found, "", source("mqa_logits", MQA), count=1)
+    assert count == 1
+    check(text)
+    made = ascend_model.Model(text, 32, tmp_path)
+    with pytest.raises(RuntimeError, match=complaint):
+        agrees("mqa_logits", made, num_rows=3, seq_len=10, num_heads=64, dtype="bfloat16")
 
 
 @pytest.mark.slow  # a minute a kernel

@@ -1,7 +1,8 @@
-// Runs AscendC sources on a CPU: definitions of what tilelang_kernels/ascend/stub declares, after the
-// public documentation of CANN's C API. A block is a Cube and two vector cores, each a fiber; they take
-// turns, and each runs its instructions in order, whatever pipe they are for. So a missing
-// synchronisation within a core goes unseen; one that never comes, and one between cores, does not.
+// Runs AscendC sources on a CPU: definitions of what tilelang_kernels/ascend/stub declares, after
+// the public documentation of CANN's C API. A block is a Cube and two vector cores, each a fiber;
+// they take turns, and each runs its instructions in order, whatever pipe they are for. So a
+// missing synchronisation within a core goes unseen; one that never comes, and one between cores,
+// does not.
 #pragma once
 
 #include <tl_templates/ascend/common.h>
@@ -56,14 +57,20 @@ inline index_t thread_index;
 inline std::function<void()> body;
 inline std::string failure;
 
-inline Core& core() { return block->cores[block->running]; }
-inline bool is_cube() { return block->running == 2; }
+inline Core& core() {
+  return block->cores[block->running];
+}
+inline bool is_cube() {
+  return block->running == 2;
+}
 
 inline void require(bool holds, const char* what) {
   if (!holds && failure.empty()) failure = what;
 }
 
-inline void yield() { swapcontext(&core().context, &block->scheduler); }
+inline void yield() {
+  swapcontext(&core().context, &block->scheduler);
+}
 
 inline void wait(int& flag) {
   while (flag == 0 && failure.empty()) yield();
@@ -84,7 +91,7 @@ T* in(std::vector<char>& buffer, size_t address, size_t bytes) {
   return reinterpret_cast<T*>(buffer.data() + (failure.empty() ? address : 0));
 }
 
-inline std::string launch(int blocks, std::function<void()> kernel) {
+inline void launch(int blocks, std::function<void()> kernel) {
   body = kernel;
   failure.clear();
   for (block_index = 0; block_index < blocks && failure.empty(); ++block_index) {
@@ -109,12 +116,17 @@ inline std::string launch(int blocks, std::function<void()> kernel) {
     for (Core& each : current.cores)
       for (auto& [event, count] : each.notified) require(count == 0, "an event nobody waited for");
   }
-  return failure;
 }
 
-inline float value(float x) { return x; }
-inline float value(bfloat16_t x) { return float(x); }
-inline float value(half x) { return float(x); }
+inline float value(float x) {
+  return x;
+}
+inline float value(bfloat16_t x) {
+  return float(x);
+}
+inline float value(half x) {
+  return float(x);
+}
 inline float value(float8_e4m3_t x) {
   int exponent = x.bits >> 3 & 15, mantissa = x.bits & 7;
   float magnitude = exponent ? std::ldexp(8 + mantissa, exponent - 10) : std::ldexp(mantissa, -9);
@@ -161,12 +173,20 @@ void multiply(size_t c, size_t a, size_t b, int m, int k, int n, bool clear) {
 
 inline const int& block_idx = model::block_index;
 inline const index_t& threadIdx = model::thread_index;
-inline bool asc_is_aic() { return model::is_cube(); }
-inline bool asc_is_aiv() { return !model::is_cube(); }
-inline int asc_get_sub_block_id() { return model::block->running; }
+inline bool asc_is_aic() {
+  return model::is_cube();
+}
+inline bool asc_is_aiv() {
+  return !model::is_cube();
+}
+inline int asc_get_sub_block_id() {
+  return model::block->running;
+}
 inline void asc_init() {}
 // On the Cube an address in a vector core's buffer, on a vector core a pointer.
-inline char* asc_ub() { return model::is_cube() ? nullptr : model::core().ub.data(); }
+inline char* asc_ub() {
+  return model::is_cube() ? nullptr : model::core().ub.data();
+}
 template <typename Function>
 void asc_run_threads(cce::dim3 threads, Function function) {
   for (int thread = 0; thread < threads.x; ++thread) {
@@ -224,12 +244,13 @@ inline void asc_set_gm2l1_nz_para(uint16_t matrices, uint16_t row_stride, uint16
   model::block->nz_column_stride = column_stride;
 }
 template <typename T>
-void asc_copy_gm2l1_nd2nz(__cbuf__ T* to, __gm__ T* from, uint64_t row_bytes, asc_load_l2_cache_mode,
-                          uint16_t rows, uint32_t columns, uint64_t, bool) {
+void asc_copy_gm2l1_nd2nz(__cbuf__ T* to, __gm__ T* from, uint64_t row_bytes,
+                          asc_load_l2_cache_mode, uint16_t rows, uint32_t columns, uint64_t, bool) {
   constexpr int width = model::kBlock / sizeof(T);
   for (int i = 0; i < rows; ++i)
     for (uint32_t j = 0; j < columns; ++j) {
-      size_t at = ((j / width * model::block->nz_column_stride + i) * width + j % width) * sizeof(T);
+      size_t at =
+          ((j / width * model::block->nz_column_stride + i) * width + j % width) * sizeof(T);
       std::memcpy(model::in<T>(model::block->l1, size_t(to) + at, sizeof(T)),
                   (char*)from + i * row_bytes + j * sizeof(T), sizeof(T));
     }
@@ -243,26 +264,26 @@ inline void asc_fill_l1(__cbuf__ uint16_t* to, uint32_t fill, const asc_fill_val
 template <typename T>
 void asc_copy_l12l0a(__ca__ T* to, __cbuf__ T* from, uint16_t first_row, uint16_t first_column,
                      uint8_t rows, uint8_t columns, int16_t from_stride, uint16_t to_stride) {
-  model::load_fractals<T>(model::block->l0a, size_t(to), size_t(from), first_row, first_column, rows,
-                          columns, from_stride, to_stride, false);
+  model::load_fractals<T>(model::block->l0a, size_t(to), size_t(from), first_row, first_column,
+                          rows, columns, from_stride, to_stride, false);
 }
 template <typename T>
 void asc_copy_l12l0b(__cb__ T* to, __cbuf__ T* from, uint16_t first_row, uint16_t first_column,
                      uint8_t rows, uint8_t columns, int16_t from_stride, uint16_t to_stride) {
-  model::load_fractals<T>(model::block->l0b, size_t(to), size_t(from), first_row, first_column, rows,
-                          columns, from_stride, to_stride, false);
+  model::load_fractals<T>(model::block->l0b, size_t(to), size_t(from), first_row, first_column,
+                          rows, columns, from_stride, to_stride, false);
 }
 template <typename T>
 void asc_copy_l12l0b_transpose(__cb__ T* to, __cbuf__ T* from, uint16_t first_row,
                                uint16_t first_column, uint8_t rows, uint8_t columns,
                                int16_t from_stride, uint16_t to_stride) {
-  model::load_fractals<T>(model::block->l0b, size_t(to), size_t(from), first_row, first_column, rows,
-                          columns, from_stride, to_stride, true);
+  model::load_fractals<T>(model::block->l0b, size_t(to), size_t(from), first_row, first_column,
+                          rows, columns, from_stride, to_stride, true);
 }
-#define ASC_PRODUCT(T)                                                                            \
-  inline void asc_mmad(__cc__ float* c, __ca__ T* a, __cb__ T* b, uint16_t m, uint16_t k,         \
-                       uint16_t n, uint8_t, bool, bool, bool clear) {                             \
-    model::multiply<T>(size_t(c), size_t(a), size_t(b), m, k, n, clear);                          \
+#define ASC_PRODUCT(T)                                                                    \
+  inline void asc_mmad(__cc__ float* c, __ca__ T* a, __cb__ T* b, uint16_t m, uint16_t k, \
+                       uint16_t n, uint8_t, bool, bool, bool clear) {                     \
+    model::multiply<T>(size_t(c), size_t(a), size_t(b), m, k, n, clear);                  \
   }
 ASC_PRODUCT(bfloat16_t)
 ASC_PRODUCT(float8_e4m3_t)
@@ -270,9 +291,9 @@ inline void asc_set_l0c_copy_nz_para(uint16_t matrices, uint16_t, uint32_t) {
   model::require(matrices == 1, "a copy of several matrices");
 }
 inline void asc_copy_l0c2ub(__ubuf__ float* to, __cc__ float* from, uint16_t n, uint16_t m,
-                            uint32_t to_stride, uint16_t from_stride, int8_t, asc_dual_dst_mode dual,
-                            asc_unit_flag_mode, asc_quant_mode, asc_relu_pre_mode, bool, bool nz2nd,
-                            bool, bool) {
+                            uint32_t to_stride, uint16_t from_stride, int8_t,
+                            asc_dual_dst_mode dual, asc_unit_flag_mode, asc_quant_mode,
+                            asc_relu_pre_mode, bool, bool nz2nd, bool, bool) {
   model::require(int(dual) == 1 && nz2nd, "a copy that does not split rows over the vector cores");
   for (int i = 0; i < m; ++i)
     for (int j = 0; j < n; ++j) {
@@ -297,30 +318,31 @@ inline vector_bool asc_first(uint32_t lanes, int bytes) {
   return mask;
 }
 template <asc_constant pattern>
-constexpr uint32_t asc_count =
-    pattern == asc_constant::PAT_VL1 ? 1 : pattern == asc_constant::PAT_VL64 ? 64 : 256;
-#define ASC_MASKS(width, bytes)                                             \
-  template <asc_constant pattern>                                           \
-  vector_bool asc_create_mask_##width(asc_is<pattern>) {                    \
-    return asc_first(asc_count<pattern>, bytes);                            \
-  }                                                                         \
-  inline vector_bool asc_update_mask_##width(uint32_t& count) {             \
-    uint32_t lanes = std::min<uint32_t>(count, 256 / bytes);                \
-    count -= lanes;                                                         \
-    return asc_first(lanes, bytes);                                         \
+constexpr uint32_t asc_count = pattern == asc_constant::PAT_VL1    ? 1
+                               : pattern == asc_constant::PAT_VL64 ? 64
+                                                                   : 256;
+#define ASC_MASKS(width, bytes)                                 \
+  template <asc_constant pattern>                               \
+  vector_bool asc_create_mask_##width(asc_is<pattern>) {        \
+    return asc_first(asc_count<pattern>, bytes);                \
+  }                                                             \
+  inline vector_bool asc_update_mask_##width(uint32_t& count) { \
+    uint32_t lanes = std::min<uint32_t>(count, 256 / bytes);    \
+    count -= lanes;                                             \
+    return asc_first(lanes, bytes);                             \
   }
 ASC_MASKS(b16, 2)
 ASC_MASKS(b32, 4)
 template <asc_constant barrier>
 void asc_mem_bar(asc_is<barrier>) {}
 
-#define ASC_UNARY(name, expression)                                          \
-  template <typename T>                                                      \
-  void asc_##name(vector_of<T>& out, vector_of<T> x, vector_bool mask) {     \
-    for (int i = 0; i < asc_lanes<T>; ++i) {                                 \
-      T a = x.lanes[i];                                                      \
-      out.lanes[i] = asc_at<T>(mask, i) ? T(expression) : T();               \
-    }                                                                        \
+#define ASC_UNARY(name, expression)                                      \
+  template <typename T>                                                  \
+  void asc_##name(vector_of<T>& out, vector_of<T> x, vector_bool mask) { \
+    for (int i = 0; i < asc_lanes<T>; ++i) {                             \
+      T a = x.lanes[i];                                                  \
+      out.lanes[i] = asc_at<T>(mask, i) ? T(expression) : T();           \
+    }                                                                    \
   }
 ASC_UNARY(abs, std::abs(a))
 ASC_UNARY(ln, std::log(a))
@@ -344,16 +366,16 @@ ASC_BINARY(mul, a* b)
 ASC_BINARY(div, a / b)
 ASC_BINARY(max, a != a || a > b ? a : b)
 ASC_BINARY(exp_sub, std::exp(a - b))
-#define ASC_COMPARE(name, operation)                                                             \
-  template <typename T>                                                                          \
-  void asc_##name##_scalar(vector_bool& out, vector_of<T> x, lane<T> b, vector_bool mask) {      \
-    for (int i = 0; i < 256; ++i)                                                                \
-      out.lanes[i] = mask.lanes[i] && x.lanes[i / sizeof(T)] operation b;                        \
-  }                                                                                              \
-  template <typename T>                                                                          \
-  void asc_##name(vector_bool& out, vector_of<T> x, vector_of<T> y, vector_bool mask) {          \
-    for (int i = 0; i < 256; ++i)                                                                \
-      out.lanes[i] = mask.lanes[i] && x.lanes[i / sizeof(T)] operation y.lanes[i / sizeof(T)];   \
+#define ASC_COMPARE(name, operation)                                                           \
+  template <typename T>                                                                        \
+  void asc_##name##_scalar(vector_bool& out, vector_of<T> x, lane<T> b, vector_bool mask) {    \
+    for (int i = 0; i < 256; ++i)                                                              \
+      out.lanes[i] = mask.lanes[i] && x.lanes[i / sizeof(T)] operation b;                      \
+  }                                                                                            \
+  template <typename T>                                                                        \
+  void asc_##name(vector_bool& out, vector_of<T> x, vector_of<T> y, vector_bool mask) {        \
+    for (int i = 0; i < 256; ++i)                                                              \
+      out.lanes[i] = mask.lanes[i] && x.lanes[i / sizeof(T)] operation y.lanes[i / sizeof(T)]; \
   }
 ASC_COMPARE(eq, ==)
 ASC_COMPARE(ne, !=)
