@@ -30,6 +30,7 @@ def kernel(*, heads: int, d_qk: int):
     block_heads = min(64, max(32, heads))
     own_heads = block_heads // 2  # of a vector core
     head_blocks = -(-heads // block_heads)
+    depth = 96 if d_qk % 128 else 128  # of dims of q and k, at a time
     rows, topk, num_pages, page_size = T.dynamic("rows, topk, num_pages, page_size")
     page_stride = T.dynamic("page_stride", "int64")
 
@@ -63,6 +64,8 @@ def kernel(*, heads: int, d_qk: int):
             q_tile = T.alloc_l1((block_heads, d_qk), dtype)
             keys = T.alloc_l1((KEYS, d_qk), dtype)
             p = T.alloc_l1((block_heads, KEYS), dtype)
+            q_left = T.alloc_l0a((block_heads, depth), dtype)
+            k_right = T.alloc_l0b((KEYS, depth), dtype)
             p_left = T.alloc_l0a((block_heads, KEYS), dtype)
             v_right = T.alloc_l0b((KEYS, COLUMNS), dtype)
             dots = T.alloc_l0c((block_heads, KEYS), "float32")
@@ -94,7 +97,10 @@ def kernel(*, heads: int, d_qk: int):
                     count = length - tile * KEYS
                     T.copy(indices[row, tile * KEYS : (tile + 1) * KEYS], slots)
                     gather(cache, slots, vector_core * KEYS // 2, count, last_slot, records, keys)
-                    T.gemm(q_tile, keys, dots, transpose_B=True, clear_accum=True)
+                    for n in T.serial(d_qk // depth):
+                        T.copy(q_tile[:, n * depth : (n + 1) * depth], q_left)
+                        T.copy(keys[:, n * depth : (n + 1) * depth], k_right)
+                        T.gemm(q_left, k_right, dots, transpose_B=True, clear_accum=n == 0)
                     T.dual_copy(dots, scores)
                     softmax(scores, slots, count, last_slot, sm_scale, top, total, factor)
                     T.dual_copy(scores, p)
