@@ -1,7 +1,7 @@
 """Source of an op's kernels for a target, and objects where the compiler for it is installed.
 
 python -m tilelang_kernels lower --target gfx950 --op mqa_logits --out kernels/
-python -m tilelang_kernels lower --target ascend --op mqa_logits         source alone
+python -m tilelang_kernels lower --target ascend --op mqa_logits --out kernels/   source alone
 python -m tilelang_kernels check        holds objects of all targets against objects.json
 """
 

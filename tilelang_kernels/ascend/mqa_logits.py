@@ -11,7 +11,7 @@ import tilelang.ascend.language as T
 
 CORES = 32  # blocks, each of a Cube and two vector cores
 PRODUCTS, KEYS = 128, 128  # rows and columns of a product
-INFINITY = float("inf")
+INFINITY, INT_MAX = float("inf"), 2**31 - 1
 CONFIGURATIONS = [
     {"heads": heads, "dim": dim, "dtype": dtype, "out_dtype": out_dtype}
     for heads in (8, 16, 32, 64)
@@ -57,8 +57,18 @@ def kernel(*, heads: int, dim: int, dtype: str, out_dtype: str):
             row_blocks = T.ceildiv(rows, tokens)
             for turn in T.serial(T.truncdiv(row_blocks + CORES - 1 - core, CORES)):
                 first_row = (turn * CORES + core) * tokens
+                # Keys that a row's range reaches, or all to be filled.
+                lowest = T.alloc_var("int32", init=INT_MAX)
+                highest = T.alloc_var("int32", init=0)
+                for t in T.serial(T.min(tokens, rows - first_row)):
+                    lowest = T.min(lowest, row_start[first_row + t])
+                    highest = T.max(highest, row_end[first_row + t])
+                begin = T.if_then_else(fill != 0, 0, T.max(lowest, 0))
+                end = T.if_then_else(fill != 0, seq_len, T.min(highest, seq_len))
                 T.copy(q[first_row * heads, 0], q_tile)
-                for tile in T.Pipelined(T.ceildiv(seq_len, KEYS), num_stages=2):
+                for tile in T.Pipelined(
+                    T.truncdiv(begin, KEYS), T.ceildiv(end, KEYS), num_stages=2
+                ):
                     T.copy(k[tile * KEYS, 0], k_tile)
                     T.gemm(q_tile, k_tile, dots, transpose_B=True, clear_accum=True)
                     T.dual_copy(dots, products)

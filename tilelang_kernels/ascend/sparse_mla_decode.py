@@ -93,7 +93,7 @@ def kernel(*, heads: int, d_qk: int):
                     T.fill(top, LOWEST)
                     T.fill(total, 0)
                     T.fill(sums, 0)
-                for tile in T.Pipelined(T.ceildiv(topk, KEYS), num_stages=2):
+                for tile in T.Pipelined(T.ceildiv(length, KEYS), num_stages=2):
                     count = length - tile * KEYS
                     T.copy(indices[row, tile * KEYS : (tile + 1) * KEYS], slots)
                     gather(cache, slots, vector_core * KEYS // 2, count, last_slot, records, keys)
