@@ -1,8 +1,7 @@
 // Runs AscendC sources on a CPU: definitions of what tilelang_kernels/ascend/stub declares, after
 // the public documentation of CANN's C API. A block is a Cube and two vector cores, each a fiber;
-// they take turns, and each runs its instructions in order, whatever pipe they are for. So a
-// missing synchronisation within a core goes unseen; one that never comes, and one between cores,
-// does not.
+// they take turns, and each runs its instructions in order, whatever pipe they are for. Found are
+// waits for what never comes, and events that nobody waits for; races are not.
 #pragma once
 
 #include <tl_templates/ascend/common.h>
@@ -10,11 +9,10 @@
 
 #include <bit>
 #include <cmath>
-#include <cstdio>
 #include <cstring>
 #include <functional>
 #include <map>
-#include <stdexcept>
+#include <string>
 #include <tuple>
 #include <vector>
 
