@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 BUILT := build/.built
 CPP_FILES := $(shell find csrc -name '*.cpp' -o -name '*.h')
-CUDA_FILES := $(shell find csrc/cuda tests/cuda tilelang_kernels/hip -name '*.cu' -o -name '*.cuh' -o -name '*.h' -o -name '*.hpp')
+CUDA_FILES := $(shell find csrc/cuda tests/cuda tests/ascend tilelang_kernels/hip tilelang_kernels/ascend/stub -name '*.cu' -o -name '*.cuh' -o -name '*.h' -o -name '*.hpp')
 PTX_FILES := $(shell find ptx_emulator -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 export MAX_JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 
@@ -111,7 +111,7 @@ test-ptx: $(VENV)/.ptx
 	$(BIN)/python -m pytest -m "not slow" $(if $(ARGS),$(ARGS),ptx_emulator/tests)
 
 tilelang-check: $(BUILT) $(VENV)/.ptx
-	$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),-m "not slow") tests/test_tilelang.py tests/test_tilelang_hip.py
+	$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),-m "not slow") tests/test_tilelang.py tests/test_tilelang_hip.py tests/test_tilelang_ascend.py
 
 bench: $(BUILT)
 	$(BIN)/python -m bench $(ARGS)

@@ -1,6 +1,7 @@
 """Source of an op's kernels for a target, and objects where the compiler for it is installed.
 
 python -m tilelang_kernels lower --target gfx950 --op mqa_logits --out kernels/
+python -m tilelang_kernels lower --target ascend --op mqa_logits --out kernels/   source alone
 python -m tilelang_kernels check        holds objects of all targets against objects.json
 """
 
@@ -11,7 +12,7 @@ import importlib
 import sys
 from pathlib import Path
 
-from tilelang_kernels import OPS
+from tilelang_kernels import OPS, ascend
 from tilelang_kernels.compilers import NoCompiler
 from tilelang_kernels.targets import TARGETS, Refused
 
@@ -55,12 +56,30 @@ def lower(target_name: str, op: str, out: Path) -> int:
     return int(failed)
 
 
+def lower_ascend(op: str, out: Path) -> int:
+    """Sources for Ascend NPUs, for which there is no compiler without CANN."""
+    from tilelang_kernels.ascend import lowering
+
+    module = importlib.import_module(f"tilelang_kernels.ascend.{op}")
+    out.mkdir(parents=True, exist_ok=True)
+    for configuration in module.CONFIGURATIONS:
+        path = out / f"{name_of(op, configuration)}.ascend.cpp"
+        path.write_text(source := lowering.lower(module.kernel(**configuration)))
+        try:
+            lowering.check_syntax(source)
+        except NoCompiler as error:
+            print(f"{path.stem}: source only, not checked: {error}", flush=True)
+        else:
+            print(f"{path.stem}: source only, syntax checked", flush=True)
+    return 0
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tilelang_kernels", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("lower", help="source and objects, ahead of time")
-    command.add_argument("--target", required=True, choices=sorted(TARGETS))
-    command.add_argument("--op", required=True, choices=OPS)
+    command.add_argument("--target", required=True, choices=sorted([*TARGETS, ascend.NAME]))
+    command.add_argument("--op", required=True, choices=sorted({*OPS, *ascend.OPS}))
     command.add_argument("--out", type=Path, default=Path("tilelang_objects"), metavar="DIR")
     command = commands.add_parser("check", help="objects against what was recorded of them")
     command.add_argument("--target", action="append", choices=sorted(TARGETS))
@@ -71,6 +90,10 @@ def main(argv: list[str] | None = None) -> int:
         from tilelang_kernels.check import check
 
         return check(args.op or list(OPS), args.target or list(TARGETS), args.update)
+    if args.target == ascend.NAME:
+        if args.op not in ascend.OPS:
+            parser.error(f"{args.op} has no kernel for {ascend.NAME}: {', '.join(ascend.OPS)}")
+        return lower_ascend(args.op, args.out)
     return lower(args.target, args.op, args.out)
 
 
