@@ -18,7 +18,7 @@ CUDA_FILES := $(shell find csrc/cuda tests/cuda tests/ascend tilelang_kernels/hi
 PTX_FILES := $(shell find ptx_emulator -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 export MAX_JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 
-.PHONY: help demo test ptx cuda sass-check kernel-counts gpu-check tilelang-check test-full test-levels test-schedules test-asan test-aarch64 test-ptx bench bench-check bench-peers fuzz lint format build wheel clean distclean
+.PHONY: help demo test ptx cuda sass-check kernel-counts gpu-check tilelang-check test-tilelang test-full test-levels test-schedules test-asan test-aarch64 test-ptx bench bench-check bench-peers fuzz lint format build wheel clean distclean
 .DELETE_ON_ERROR:
 
 help:
@@ -37,6 +37,7 @@ help:
 	@echo "make kernel-counts  what they issue and move, beside FlashMLA and DeepGEMM (no GPU)"
 	@echo "make gpu-check  all of it on a machine with a Hopper GPU (ARGS=--dry-run: the plan)"
 	@echo "make tilelang-check  TileLang kernels: sources, objects, values in the emulator"
+	@echo "make test-tilelang  the ops' own tests on them, and their objects for every target"
 	@echo "make build      .venv, dependencies, extension (wheel: a wheel in dist/)"
 	@echo "make clean      remove what was built (distclean: .venv too)"
 
@@ -72,7 +73,7 @@ test-schedules: $(BUILT) ptx
 	    $(BIN)/python -m pytest -m "not slow" -k emulated $(if $(ARGS),$(ARGS),$(OP_TESTS)) || exit 1; \
 	done
 
-test-full: test-levels test-schedules cuda
+test-full: test-levels test-schedules test-tilelang cuda
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 # Levels that the machine lacks are left out, each with a line that says so.
@@ -84,6 +85,7 @@ test-levels: $(BUILT)
 	  else echo "ISA level $$level is not supported by this machine"; fi; \
 	done
 
+TILELANG_OP_TESTS = $(filter-out tests/test_topk_indices_cuda.py,$(OP_TESTS))
 OP_TESTS := $(addprefix tests/test_,$(addsuffix *.py,indexer indices merge mla mqa paged sparse topk))
 
 # In a copy of the tree, so that the extension in place stays the fast one. Python itself is not
@@ -111,7 +113,16 @@ test-ptx: $(VENV)/.ptx
 	$(BIN)/python -m pytest -m "not slow" $(if $(ARGS),$(ARGS),ptx_emulator/tests)
 
 tilelang-check: $(BUILT) $(VENV)/.ptx
-	$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),-m "not slow") tests/test_tilelang.py tests/test_tilelang_hip.py tests/test_tilelang_ascend.py
+	$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),-m "not slow") $(wildcard tests/test_tilelang*.py)
+
+# The ops' own tests on TileLang's kernels, in the emulator; and what the kernels come to everywhere.
+test-tilelang: $(BUILT) $(VENV)/.ptx
+	@for target in sm_90a sm_80; do \
+	  echo "TileLang for $$target"; \
+	  DSA_TEST_TILELANG=$$target $(BIN)/python -m pytest -m "not slow" -k emulated \
+	    $(if $(ARGS),$(ARGS),$(TILELANG_OP_TESTS)) || exit 1; \
+	done
+	$(BIN)/python -m tilelang_kernels check
 
 bench: $(BUILT)
 	$(BIN)/python -m bench $(ARGS)

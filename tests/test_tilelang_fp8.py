@@ -75,8 +75,10 @@ def hostile_floats() -> torch.Tensor:
         * 2.0 ** torch.arange(-12, 12).repeat_interleave(11)[:256]
     )
     return torch.cat(
-        [finite, ties, *near, special, nans.view(torch.float32)]
-        + [bits.int().view(torch.float32), spread]
+        [
+            *(finite, ties, *near, special, nans.view(torch.float32)),
+            *(bits.int().view(torch.float32), spread),
+        ]
     )
 
 

@@ -1,8 +1,6 @@
-"""Kernels of DeepSeek-V3.2's shapes on every target: sources, limits, and what machine code holds."""
+"""Kernels of DeepSeek-V3.2's shapes on every target: sources, limits, what machine code holds."""
 
 from __future__ import annotations
-
-import json
 
 import pytest
 
@@ -10,6 +8,7 @@ pytest.importorskip("tilelang", reason="tilelang is not installed: pip install .
 
 from tilelang_kernels import OPS, check
 from tilelang_kernels.compilers import NoCompiler
+from tilelang_kernels.fp8 import E4M3FN
 from tilelang_kernels.targets import TARGETS
 
 KERNELS = [(op, configuration) for op in OPS for configuration in check.TYPICAL[op]]
@@ -28,23 +27,33 @@ def test_sources_keep_to_the_limits(op, configuration, target):
     assert lowered.block[0] % TARGETS[target].wave == 0
 
 
+# Instructions of the matrix units that products of bf16 and of fp8 must become.
+MATRIX = {
+    "sm_80": ("HMMA", "HMMA"),
+    "sm_89": ("HMMA", "QMMA"),
+    "sm_90a": ("HGMMA", "QGMMA"),
+    "sm_100a": ("HMMA", "HMMA"),
+    "sm_120": ("HMMA", "QMMA"),
+    "gfx942": ("v_mfma_f32_16x16x16_bf16", "v_mfma_f32_16x16x32_fp8_fp8"),
+    "gfx950": ("v_mfma_f32_16x16x16_bf16", "v_mfma_f32_16x16x32_fp8_fp8"),
+}
+
+
+def products(op: str, configuration: dict, target: str) -> set[str]:
+    if op in ("mqa_logits", "paged_mqa_logits"):
+        return {MATRIX[target][configuration.get("dtype", E4M3FN) == E4M3FN]}
+    if op in ("sparse_mla_prefill", "sparse_mla_decode"):
+        return {"v_mfma_f32_16x16x32_bf16" if target == "gfx950" else MATRIX[target][0]}
+    return set()
+
+
 @pytest.mark.slow  # each takes a compiler some seconds
 @each_target
 @each_kernel
-def test_objects_are_as_recorded(op, configuration, target):
+def test_objects_multiply_by_matrix_instructions(op, configuration, target):
+    """A compiler that finds the operands undefined drops the products without a word."""
     try:
-        found = check.measure(op, configuration, TARGETS[target])
+        found = check.measure(op, configuration, TARGETS[target])  # raises where registers spill
     except NoCompiler as error:
         pytest.skip(str(error))
-    held = json.loads(check.RECORDED.read_text())[check.name_of(op, configuration)][target]
-    assert check.difference(found, held) is None, found
-
-
-def test_differences():
-    held = {"shared": 10, "registers": 100, "matrix": {"HMMA": 4}}
-    assert check.difference(held, held) is None
-    assert check.difference(held | {"registers": 99}, held) is None
-    assert check.difference(held | {"registers": 101}, held) == "registers: 101, recorded 100"
-    assert check.difference(held | {"shared": 9}, held) == "shared: 9, recorded 10"
-    assert "matrix" in check.difference(held | {"matrix": {}}, held)
-    assert "recorded None" in check.difference(held, {})
+    assert set(found["matrix"]) == products(op, configuration, target)

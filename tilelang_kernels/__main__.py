@@ -2,7 +2,7 @@
 
 python -m tilelang_kernels lower --target gfx950 --op mqa_logits --out kernels/
 python -m tilelang_kernels lower --target ascend --op mqa_logits --out kernels/   source alone
-python -m tilelang_kernels check        holds objects of all targets against objects.json
+python -m tilelang_kernels check        objects of all ops for all targets
 """
 
 from __future__ import annotations
@@ -81,15 +81,14 @@ def main(argv: list[str] | None = None) -> int:
     command.add_argument("--target", required=True, choices=sorted([*TARGETS, ascend.NAME]))
     command.add_argument("--op", required=True, choices=sorted({*OPS, *ascend.OPS}))
     command.add_argument("--out", type=Path, default=Path("tilelang_objects"), metavar="DIR")
-    command = commands.add_parser("check", help="objects against what was recorded of them")
+    command = commands.add_parser("check", help="what typical kernels come to")
     command.add_argument("--target", action="append", choices=sorted(TARGETS))
     command.add_argument("--op", action="append", choices=OPS)
-    command.add_argument("--update", action="store_true", help="record what is found")
     args = parser.parse_args(argv)
     if args.command == "check":
         from tilelang_kernels.check import check
 
-        return check(args.op or list(OPS), args.target or list(TARGETS), args.update)
+        return check(args.op or list(OPS), args.target or list(TARGETS))
     if args.target == ascend.NAME:
         if args.op not in ascend.OPS:
             parser.error(f"{args.op} has no kernel for {ascend.NAME}: {', '.join(ascend.OPS)}")

@@ -21,7 +21,7 @@ def writable(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def aligned_pages(cache: torch.Tensor) -> torch.Tensor:
-    """Itself, or a copy where its pages, [num_pages | page_size, record], begin at odd addresses."""
+    """Itself, or a copy where pages, [num_pages | page_size, record], begin at odd addresses."""
     num_pages, page_size, record = cache.shape
     unit = ALIGNMENT // cache.element_size()
     if cache.data_ptr() % ALIGNMENT == 0 and (num_pages == 1 or cache.stride(0) % unit == 0):

@@ -1,4 +1,4 @@
-"""What TileLang 0.1.15 is known to lower wrongly without a word, found in the program before it does."""
+"""What TileLang 0.1.15 lowers wrongly without a word, found in the program before it does."""
 
 from __future__ import annotations
 

@@ -11,12 +11,12 @@ from tilelang_kernels.topk_indices import topk_indices
 def rows_of_logits(workspace: torch.Tensor, width: int) -> torch.Tensor:
     """float32 [n, width], as many rows as there is room for."""
     row_bytes = 4 * width
-    return workspace[: workspace.numel() // row_bytes * row_bytes].view(torch.float32).view(-1, width)
+    return (
+        workspace[: workspace.numel() // row_bytes * row_bytes].view(torch.float32).view(-1, width)
+    )
 
 
-def indexer_topk(
-    run, q, k, weights, k_scale, row_start, row_end, topk, workspace, out
-) -> None:
+def indexer_topk(run, q, k, weights, k_scale, row_start, row_end, topk, workspace, out) -> None:
     """The op's schema; `run` is what runs kernels."""
     num_rows, seq_len = q.shape[0], k.shape[0]
     if num_rows * seq_len == 0:

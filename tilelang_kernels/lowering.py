@@ -18,8 +18,8 @@ from tilelang_kernels.cache import kept
 from tilelang_kernels.hazards import Hazards
 from tilelang_kernels.targets import Refused, Target
 
-# Warp specialisation asks for registers on sm_120 in a way that only sm_90a and sm_100a have, and it
-# gives fragments that a copy fills to the producer alone, while consumers go on reading their own.
+# Warp specialisation asks for registers on sm_120 in a way that only sm_90a and sm_100a have, and
+# gives fragments that a copy fills to the producer alone, while consumers read their own.
 PASS_CONFIGS = {"tl.disable_warp_specialized": True}
 
 

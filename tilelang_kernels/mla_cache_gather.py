@@ -65,7 +65,7 @@ def kernel(target: Target, *, cache_format: str, d_qk: int, dtype: str):
             for turn in T.serial(T.ceildiv(tile.rows * vectors, tile.threads)):
                 at = turn * tile.threads + T.get_thread_binding()
                 r, vector = at // vectors, at % vectors
-                if r < tile.rows:
+                if r < tile.rows:  # noqa: SIM102 - page[r] is read of rows alone
                     if page[r] != UNCLAIMED:
                         T.clear(x)
                         if page[r] != INVALID:

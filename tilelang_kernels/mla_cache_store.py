@@ -4,7 +4,6 @@ code = e4m3fn(x / scale),  scale = max(amax, 1e-4) / 448 of a group of dims
 """
 
 import tilelang.language as T
-import torch
 
 from tilelang_kernels import fp8, records
 from tilelang_kernels.arguments import aligned, aligned_pages, copy_back, name_of, page_chunks

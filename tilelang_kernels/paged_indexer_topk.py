@@ -1,5 +1,4 @@
-"""The best cached keys of each query token, by the kernels of paged_mqa_logits and topk_indices over
-the logits of some requests."""
+"""The best cached keys of each query token: paged_mqa_logits, then topk_indices, by requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lightning-indexer scores of each request's query tokens against its keys in the paged index cache.
+"""Lightning-indexer scores of query tokens against their requests' keys in the paged cache.
 
     logits[t, s] = k_scale[s] * sum_h weights[t, h] * relu(q[t, h] . k[s])
 

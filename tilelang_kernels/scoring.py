@@ -1,4 +1,4 @@
-"""What the kernels of the lightning indexer share: operands of products, and scores from products."""
+"""What the kernels of the lightning indexer share: operands of products, scores from products."""
 
 import tilelang.language as T
 import torch

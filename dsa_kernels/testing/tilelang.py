@@ -1,7 +1,7 @@
 """TileLang kernels on CPU tensors: what is lowered for a CUDA target, run by the PTX emulator.
 
-With DSA_TEST_TILELANG=sm_80 (or sm_90a) the backend "emulated" of the ops that have a TileLang kernel
-is that one (tests/conftest.py), so that its tests are theirs.
+With DSA_TEST_TILELANG=sm_80 (or sm_90a) the backend "emulated" of the ops that have a TileLang
+kernel is that one (tests/conftest.py), so that its tests are theirs.
 """
 
 from __future__ import annotations
