@@ -169,15 +169,15 @@ def test_a_gpu_without_a_target_is_refused(gpu):
 
 
 def test_warmup_compiles_every_kernel_that_is_not_refused(gpu, monkeypatch):
-    compiled = gpu(8, 9)
+    compiled = gpu(9, 0)
     configurations = [MQA, {**MQA, "dim": 128}]
     monkeypatch.setattr(device, "OPS", ["mqa_logits"])
     monkeypatch.setattr(mqa_logits, "CONFIGURATIONS", configurations)
-    limit = lowering.lower(mqa_logits.kernel(TARGETS["sm_89"], **MQA), TARGETS["sm_89"])
-    small = dataclasses.replace(TARGETS["sm_89"], shared_bytes=limit.shared_bytes)
-    monkeypatch.setitem(TARGETS, "sm_89", small)
+    limit = lowering.lower(mqa_logits.kernel(TARGETS["sm_90a"], **MQA), TARGETS["sm_90a"])
+    small = dataclasses.replace(TARGETS["sm_90a"], shared_bytes=limit.shared_bytes)
+    monkeypatch.setitem(TARGETS, "sm_90a", small)
     dsa_kernels.warmup("cuda:0", backend="tilelang")
-    assert [target for target, _ in compiled] == ["sm_89"]
+    assert [target for target, _ in compiled] == ["sm_90a"]
 
 
 def test_what_is_missing_is_said(monkeypatch):
