@@ -25,14 +25,15 @@ FP16, FP8 = "hip/hip_fp16.h", "hip/amd_detail/amd_hip_fp8.h"
 @pytest.mark.parametrize(
     "target, dtype, matrix, registers",
     [
-        ("gfx942", "bfloat16", {"v_mfma_f32_16x16x16_bf16": 64}, 80),
-        ("gfx950", "bfloat16", {"v_mfma_f32_16x16x16_bf16": 64}, 80),
-        ("gfx950", "float8_e4m3fn", {"v_mfma_f32_16x16x32_fp8_fp8": 32}, 80),
+        ("gfx942", "bfloat16", {"v_mfma_f32_16x16x16_bf16": 64}, 96),
+        ("gfx942", "float8_e4m3fn", {"v_mfma_f32_16x16x32_fp8_fp8": 32}, 96),
+        ("gfx950", "bfloat16", {"v_mfma_f32_16x16x16_bf16": 64}, 96),
+        ("gfx950", "float8_e4m3fn", {"v_mfma_f32_16x16x32_fp8_fp8": 32}, 96),
     ],
 )
 def test_mqa_logits(target, dtype, matrix, registers):
     """A wave computes 32 keys by 64 columns of heads, of 128 dims, by products of 16 by 16 by 16 or
-    32, in a loop that is unrolled throughout. 80 registers let six waves share a SIMD's 512."""
+    32, for each tile of its strip. 96 registers let five waves share a SIMD's 512."""
     configuration = {"heads": 64, "dim": 128, "dtype": dtype, "out_dtype": "bfloat16"}
     function = mqa_logits.kernel(TARGETS[target], **configuration)
     made = objects.compile_object(lowering.lower(function, TARGETS[target]))
