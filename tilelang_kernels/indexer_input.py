@@ -1,7 +1,7 @@
 """Steps of the indexer's input before quantisation: LayerNorm, RoPE, Hadamard.
 
-A thread has VECTOR dims of a row, in `x`; neighbouring threads, its lanes, have the row. All threads of
-a block take part. Each step is float32 and rounded to `dtype`, as in the reference.
+A thread has VECTOR dims of a row, in `x`; neighbouring threads, its lanes, have the row. All
+threads of a block take part. Each step is float32 and rounded to `dtype`, as in the reference.
 """
 
 import tilelang.language as T
@@ -33,7 +33,7 @@ def rounded(x, dtype: str):
 
 
 def product(target: Target, a, b):
-    """Rounded on CUDA. TileLang has no such product for HIP, whose compiler may fuse it with a sum."""
+    """Rounded on CUDA. TileLang has none for HIP, whose compiler may fuse it with a sum."""
     return T.ieee_mul(a, b) if target.kind == "cuda" else a * b
 
 
@@ -65,8 +65,8 @@ def layer_norm(target, dtype, x, lanes, lane, weight, bias, eps):
 def rotate(target, dtype, x, exchange, r, lane, cos_sin, position, pairs, interleaved):
     """RoPE of the first 2 * pairs dims; all are NaN where the position lies outside the table.
 
-    exchange: [rows, head_dim] of shared memory, of which r is this row. A pair is dims (i, i + pairs),
-    or (2 i, 2 i + 1).
+    exchange: [rows, head_dim] of shared memory, of which r is this row. A pair is dims
+    (i, i + pairs), or (2 i, 2 i + 1).
     """
     for e in T.vectorized(VECTOR):
         exchange[r, lane * VECTOR + e] = x[e]

@@ -1,8 +1,8 @@
 """Records of latent caches in kernels: where a slot's lie, and what they hold.
 
 A cache is passed as three arrays of chunks, which are the same memory: codes [n, 16], halves [n, 8]
-(bfloat16) and scales ([n, 4] float32; of v4, [m, 8] ue8m0 bytes). A key's dims are `quantised` ones, a
-code each and a scale for each `group_dim`, then the rest, as halves. Of "bf16", all are halves.
+(bfloat16) and scales ([n, 4] float32; of v4, [m, 8] ue8m0 bytes). A key's dims are `quantised` ones,
+a code each and a scale for each `group_dim`, then the rest, as halves. Of "bf16", all are halves.
 """
 
 from typing import NamedTuple
@@ -10,14 +10,14 @@ from typing import NamedTuple
 import tilelang.language as T
 import torch
 
-from dsa_kernels.formats import FP8_FORMATS, ROPE_DIM, V4, V4_SCALE_BYTES
+from dsa_kernels.formats import FP8_FORMATS, V4, V4_SCALE_BYTES
 from tilelang_kernels import fp8
 from tilelang_kernels.arguments import ALIGNMENT, chunks
 from tilelang_kernels.targets import Target
 
 
 class Records(NamedTuple):
-    """What a kernel for a target and a cache format is built with; a chunk is 16 bytes of a cache."""
+    """What a kernel for a target and a cache format is built with. A chunk is 16 bytes."""
 
     target: Target
     planar: bool  # scales lie behind all the data of a page, as bytes
