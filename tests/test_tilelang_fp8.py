@@ -74,12 +74,8 @@ def hostile_floats() -> torch.Tensor:
         torch.randn(256, generator=torch.Generator().manual_seed(1))
         * 2.0 ** torch.arange(-12, 12).repeat_interleave(11)[:256]
     )
-    return torch.cat(
-        [
-            *(finite, ties, *near, special, nans.view(torch.float32)),
-            *(bits.int().view(torch.float32), spread),
-        ]
-    )
+    anything = torch.cat([nans, bits.int()]).view(torch.float32)
+    return torch.cat([finite, ties, *near, special, anything, spread])
 
 
 @each_target

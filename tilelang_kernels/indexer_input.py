@@ -33,7 +33,7 @@ def rounded(x, dtype: str):
 
 
 def product(target: Target, a, b):
-    """Rounded on CUDA. TileLang has none such for HIP, whose compiler may fuse it with a sum."""
+    """Rounded on CUDA. TileLang has none for HIP, whose compiler may fuse it with a sum."""
     return T.ieee_mul(a, b) if target.kind == "cuda" else a * b
 
 

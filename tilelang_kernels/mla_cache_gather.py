@@ -65,25 +65,24 @@ def kernel(target: Target, *, cache_format: str, d_qk: int, dtype: str):
             for turn in T.serial(T.ceildiv(tile.rows * vectors, tile.threads)):
                 at = turn * tile.threads + T.get_thread_binding()
                 r, vector = at // vectors, at % vectors
-                if r < tile.rows:  # noqa: SIM102 - page[r] is read of rows alone
-                    if page[r] != UNCLAIMED:
-                        T.clear(x)
-                        if page[r] != INVALID:
-                            if vector * VECTOR < record.quantised:
-                                chunk, begin = data[r] + vector // 2, vector % 2 * VECTOR
-                                get_values(record, codes, halves, chunk, begin, x)
-                                group = vector * VECTOR // record.group_dim
-                                factor = record.scale(scales, scale[r], group)
-                                for e in T.unroll(VECTOR):
-                                    x[e] *= factor
-                            else:
-                                chunk = data[r] + first_half_chunk + vector
-                                for e in T.vectorized(VECTOR):
-                                    x[e] = T.cast(halves[chunk, e], "float32")
-                        for e in T.vectorized(VECTOR):
-                            out[first + r, vector * VECTOR + e] = T.cast(
-                                T.cast(x[e], "bfloat16"), dtype
-                            )
+                if r < tile.rows and page[r] != UNCLAIMED:
+                    T.clear(x)
+                    if page[r] != INVALID:
+                        if vector * VECTOR < record.quantised:
+                            chunk, begin = data[r] + vector // 2, vector % 2 * VECTOR
+                            get_values(record, codes, halves, chunk, begin, x)
+                            group = vector * VECTOR // record.group_dim
+                            factor = record.scale(scales, scale[r], group)
+                            for e in T.unroll(VECTOR):
+                                x[e] *= factor
+                        else:
+                            chunk = data[r] + first_half_chunk + vector
+                            for e in T.vectorized(VECTOR):
+                                x[e] = T.cast(halves[chunk, e], "float32")
+                    for e in T.vectorized(VECTOR):
+                        out[first + r, vector * VECTOR + e] = T.cast(
+                            T.cast(x[e], "bfloat16"), dtype
+                        )
 
     return mla_cache_gather
 

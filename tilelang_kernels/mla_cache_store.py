@@ -5,6 +5,7 @@ code = e4m3fn(x / scale),  scale = max(amax, 1e-4) / 448 of a group of dims
 
 import tilelang.language as T
 
+from dsa_kernels.formats import ROPE_DIM
 from tilelang_kernels import fp8, records
 from tilelang_kernels.arguments import aligned, aligned_pages, copy_back, name_of, page_chunks
 from tilelang_kernels.quantize import VECTOR, quantise, to_bfloat16
@@ -58,7 +59,7 @@ def put_halves(tile, source, first, valid, data, halves, first_chunk):
 
 def kernel(target: Target, *, cache_format: str, d_qk: int, dtype: str):
     tile, record = target.tiles["mla_cache_store"], records.of(target, cache_format, d_qk)
-    nope, rope = d_qk - records.ROPE_DIM, records.ROPE_DIM
+    nope = d_qk - ROPE_DIM
     rope_chunk = record.first_half_chunk if record.quantised else nope // VECTOR
     num_tokens = T.dynamic("num_tokens")
     num_chunks, num_scale_chunks = T.dynamic("num_chunks, num_scale_chunks", "int64")
@@ -66,7 +67,7 @@ def kernel(target: Target, *, cache_format: str, d_qk: int, dtype: str):
     @T.prim_func
     def mla_cache_store(
         kv_c: T.Tensor((num_tokens, nope), dtype),
-        k_pe: T.Tensor((num_tokens, rope), dtype),
+        k_pe: T.Tensor((num_tokens, ROPE_DIM), dtype),
         slots: T.Tensor((num_tokens,), "int64"),
         ue8m0: T.int32,
         page_size: T.int64,

@@ -18,7 +18,7 @@ from tilelang_kernels.targets import Target
 
 
 class Records(NamedTuple):
-    """What a kernel for a target and a cache format is built with; chunks are 16 bytes."""
+    """What a kernel for a target and a cache format is built with. A chunk is 16 bytes."""
 
     target: Target
     planar: bool  # scales lie behind all the data of a page, as bytes
