@@ -94,13 +94,13 @@ def test_a_tile_that_does_not_fit_is_refused():
 
 
 def test_half_a_wave_is_refused():
-    lowered = lowering.lower(mqa_logits.kernel(TARGETS["sm_80"], **MQA), TARGETS["sm_80"])
+    lowered = lowering.lower(mqa_logits.kernel(TARGETS["sm_90a"], **MQA), TARGETS["sm_90a"])
     with pytest.raises(Refused, match="96 threads are no multiple of gfx950's 64"):
         lowering.check(dataclasses.replace(lowered, target=TARGETS["gfx950"], block=(96, 1, 1)))
 
 
 def test_a_fragment_that_only_the_producer_has_is_refused():
-    lowered = lowering.lower(mqa_logits.kernel(TARGETS["sm_80"], **MQA), TARGETS["sm_80"])
+    lowered = lowering.lower(mqa_logits.kernel(TARGETS["sm_90a"], **MQA), TARGETS["sm_90a"])
     source = lowered.source + "\nfloat scale_producer_ws[4];"
     with pytest.raises(Refused, match=r"consumers never see .*scale_producer_ws"):
         lowering.check(dataclasses.replace(lowered, source=source))
