@@ -45,6 +45,8 @@ def products(op: str, configuration: dict, target: str) -> set[str]:
     if op in ("mqa_logits", "paged_mqa_logits"):
         return {MATRIX[target][configuration.get("dtype", E4M3FN) == E4M3FN]}
     if op in ("sparse_mla_prefill", "sparse_mla_decode"):
+        if target == "sm_90a" and configuration["narrow"]:
+            return {"HMMA"}  # wgmma has 64 rows
         return {"v_mfma_f32_16x16x32_bf16" if target == "gfx950" else MATRIX[target][0]}
     return set()
 
