@@ -56,6 +56,21 @@ def copy_back(result: torch.Tensor, written: torch.Tensor) -> None:
         result.copy_(written)
 
 
+def row_bounds(
+    row_start: torch.Tensor | None,
+    row_end: torch.Tensor | None,
+    num_rows: int,
+    seq_len: int,
+    device: torch.device,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """int32 [num_rows] each: where there is none, all rows are [0, seq_len)."""
+    if row_start is None:
+        row_start = torch.zeros(num_rows, dtype=torch.int32, device=device)
+    if row_end is None:
+        row_end = torch.full((num_rows,), seq_len, dtype=torch.int32, device=device)
+    return aligned(row_start), aligned(row_end)
+
+
 def name_of(dtype: torch.dtype) -> str:
     """TileLang's name of a type is torch's."""
     return str(dtype).removeprefix("torch.")

@@ -6,7 +6,7 @@ x = Hadamard(RoPE(q)),  q_out = e4m3fn(x / scale),  weights_out = weights * scal
 import tilelang.language as T
 
 from tilelang_kernels import fp8
-from tilelang_kernels.arguments import aligned, copy_back, name_of
+from tilelang_kernels.arguments import aligned, copy_back, name_of, writable
 from tilelang_kernels.indexer_input import hadamard_transform, nan, rope_arguments, rotate
 from tilelang_kernels.quantize import VECTOR, quantise
 from tilelang_kernels.targets import Target
@@ -86,7 +86,7 @@ def indexer_q_rope_quant(
     positions, cos_sin, pairs, interleaved = rope_arguments(
         positions, cos_sin, rope_layout, num_tokens, q.device
     )
-    codes, factors = aligned(q_out), aligned(weights_out)
+    codes, factors = writable(q_out), writable(weights_out)
     run(
         kernel,
         {"head_dim": head_dim, "dtype": name_of(q.dtype)},

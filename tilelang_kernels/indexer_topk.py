@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from tilelang_kernels.arguments import row_bounds
 from tilelang_kernels.mqa_logits import mqa_logits
 from tilelang_kernels.topk_indices import topk_indices
 
@@ -22,10 +23,7 @@ def indexer_topk(run, q, k, weights, k_scale, row_start, row_end, topk, workspac
     if num_rows * seq_len == 0:
         out.fill_(-1)
         return
-    if row_start is None:
-        row_start = out.new_zeros(num_rows)
-    if row_end is None:
-        row_end = out.new_full((num_rows,), seq_len)
+    row_start, row_end = row_bounds(row_start, row_end, num_rows, seq_len, q.device)
     # Of a row that selects all, no score is looked at.
     count = row_end.clamp(0, seq_len) - row_start.clamp(0, seq_len)
     scored_end = torch.where(count > topk, row_end, 0)

@@ -10,9 +10,8 @@ that no token's range reaches are left out.
 import math
 
 import tilelang.language as T
-import torch
 
-from tilelang_kernels.arguments import aligned, name_of
+from tilelang_kernels.arguments import aligned, name_of, row_bounds
 from tilelang_kernels.scoring import (
     array_type,
     load_operands,
@@ -110,10 +109,6 @@ def mqa_logits(run, q, k, weights, k_scale, row_start, row_end, layout, fill, ou
         return
     if k_scale is None:
         k_scale = weights.new_ones(seq_len)
-    if row_start is None:
-        row_start = torch.zeros(num_rows, dtype=torch.int32, device=q.device)
-    if row_end is None:
-        row_end = torch.full((num_rows,), seq_len, dtype=torch.int32, device=q.device)
     configuration = {
         "heads": heads,
         "dim": dim,
@@ -125,7 +120,9 @@ def mqa_logits(run, q, k, weights, k_scale, row_start, row_end, layout, fill, ou
         configuration,
         operands(run.target, q).view(-1, dim),
         operands(run.target, k),
-        *(aligned(t) for t in (weights, k_scale, row_start, row_end)),
+        aligned(weights),
+        aligned(k_scale),
+        *row_bounds(row_start, row_end, num_rows, seq_len, q.device),
         int(compressed),
         int(fill and not compressed),
         out,

@@ -12,6 +12,7 @@ from tilelang_kernels import attention, gathering, records
 from tilelang_kernels.arguments import (
     aligned,
     aligned_pages,
+    copy_back,
     name_of,
     optional,
     page_chunks,
@@ -143,5 +144,4 @@ def sparse_mla_prefill(
         (topk, 0, 1), *(result[None] for result in results),
     )  # fmt: skip
     for tensor, result in zip((out, max_logits, lse), results, strict=True):
-        if result is not tensor:
-            tensor.copy_(result)
+        copy_back(tensor, result)

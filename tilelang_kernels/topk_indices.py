@@ -12,7 +12,7 @@ launch for each digit leaves a histogram of every slice, which the launches afte
 import tilelang.language as T
 
 from tilelang_kernels import radix
-from tilelang_kernels.arguments import ALIGNMENT, aligned
+from tilelang_kernels.arguments import ALIGNMENT, row_bounds
 from tilelang_kernels.keys import Candidates
 from tilelang_kernels.radix import BINS, DIGITS
 from tilelang_kernels.targets import Target
@@ -133,15 +133,12 @@ def topk_indices(run, scores, row_start, row_end, topk, out) -> None:
     if scores.numel() == 0:
         out.fill_(-1)
         return
-    if row_start is None:
-        row_start = out.new_zeros(num_rows)
-    if row_end is None:
-        row_end = out.new_full((num_rows,), seq_len)
     if scores.data_ptr() % ALIGNMENT:
         scores = scores.clone()
     size = (num_rows - 1) * scores.stride(0) + seq_len
     flat, vectors = scores.as_strided((size,), (1,)), scores.as_strided((size // 4, 4), (4, 1))
-    rows = scores.stride(0), seq_len, aligned(row_start), aligned(row_end)
+    bounds = row_bounds(row_start, row_end, num_rows, seq_len, scores.device)
+    rows = scores.stride(0), seq_len, *bounds
     slices = max(1, min(BLOCKS // num_rows, MAX_SLICES, seq_len // MIN_SLICE))
     counts = out.new_empty(num_rows if slices > 1 else 1, slices, DIGITS, BINS)
     phases = ["whole"] if slices == 1 else ["count"] * DIGITS + ["write"]
