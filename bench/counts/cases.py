@@ -131,16 +131,8 @@ CASES = (
     _prefill("bf16"),
     # FlashMLA multiplies keys that another kernel has dequantised.
     _prefill("v32", ("sass", "shared"), cache_format="v32"),
-    # 64 indices are asked for twice, each time by lanes of one warp; other bytes are the same.
-    _decode(128, "v32", DECODE_128, ("l2",), cache_format="v32"),
-    _decode(
-        128,
-        "v32 with float scales",
-        DECODE_128,
-        ("l2",),
-        cache_format="v32",
-        scale_format="float32",
-    ),
+    _decode(128, "v32", DECODE_128, cache_format="v32"),
+    _decode(128, "v32 with float scales", DECODE_128, cache_format="v32", scale_format="float32"),
     _decode(64, "v32", DECODE_64, cache_format="v32"),
     _decode(64, "v32 with float scales", DECODE_64, cache_format="v32", scale_format="float32"),
     _decode(32, "v32", DECODE_64, ("shared",), cache_format="v32"),

@@ -23,7 +23,7 @@ struct Fp8Gather {
   const Selection& selection;
   int first_row, quarter;
   uint32_t to_peer;  // from an address of shared memory to the other CTA's
-  int32_t slots[2];
+  int32_t slot;
   Record<Format> records[kRows];
   bool valid[2];
   Scales<Format> scales[kRows];
@@ -33,23 +33,23 @@ struct Fp8Gather {
     first_row = warp_index() % 4 * 8 + lane_index() % 8;
     if constexpr (paired) first_row += member_of_pair() * 32;
     quarter = lane_index() / 8;
-    fetch_slots(0);
+    fetch_slot(0);
   }
 
   __device__ __forceinline__ int row(int r) const { return first_row ^ 32 * r; }
 
-  __device__ __forceinline__ void fetch_slots(int j) {
-#pragma unroll
-    for (int r = 0; r < 2; ++r) slots[r] = selection.slot(j, row(r));
-  }
+  // One of the thread's two; eight lanes away another thread has the other.
+  __device__ __forceinline__ void fetch_slot(int j) { slot = selection.slot(j, row(quarter % 2)); }
 
   // From the slots of block j to its records.
   __device__ __forceinline__ void find(int j) {
     const PagedCache& cache = args.scopes[selection.scope(j)].cache;
+    const uint32_t other = __shfl_xor_sync(~0u, slot, 8);
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      valid[r] = static_cast<uint32_t>(slots[r]) < cache.capacity;
-      if (r < kRows) records[r] = find_record<Format>(cache, slots[r], valid[r]);
+      const uint32_t of_row = quarter % 2 == r ? slot : other;
+      valid[r] = of_row < cache.capacity;
+      if (r < kRows) records[r] = find_record<Format>(cache, of_row, valid[r]);
     }
   }
 
@@ -139,7 +139,7 @@ struct Fp8Gather {
       const int buffer = j % 2;
       const uint32_t parity = j / 2 % 2 ^ 1;
       Key& key = s.keys[buffer];
-      fetch_slots(j + 1);
+      fetch_slot(j + 1);
       load_codes(right, kHalfTiles);
       mbarrier_wait(s.empty[buffer][kLeft], parity);
       store_codes(key, s.full[buffer][kLeft], left, scales, 0);
