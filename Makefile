@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 BUILT := build/.built
 CPP_FILES := $(shell find csrc -name '*.cpp' -o -name '*.h')
-CUDA_FILES := $(shell find csrc/cuda tests/cuda tests/ascend tilelang_kernels/hip tilelang_kernels/ascend/stub -name '*.cu' -o -name '*.cuh' -o -name '*.h' -o -name '*.hpp')
+CUDA_FILES := $(shell find csrc/cuda tests/cuda tests/ascend tilelang_kernels/toolchain/hip tilelang_kernels/ascend/stub -name '*.cu' -o -name '*.cuh' -o -name '*.h' -o -name '*.hpp')
 PTX_FILES := $(shell find ptx_emulator -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 export MAX_JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 

@@ -25,7 +25,7 @@ def problem() -> str | None:
     """Why no kernel can be compiled here, or None."""
     if importlib.util.find_spec("tilelang") is None:
         return "tilelang is not installed (pip install 'dsa_kernels[tilelang]')"
-    compilers = importlib.import_module(f"{PACKAGE}.compilers")
+    compilers = importlib.import_module(f"{PACKAGE}.toolchain.compilers")
     try:
         compilers.find_hipcc() if torch.version.hip else compilers.find_nvcc()
     except compilers.NoCompiler as error:
@@ -39,7 +39,7 @@ def launcher(op: str):
 
 
 def run(op: str, *arguments) -> None:
-    from tilelang_kernels.device import OnDevice
+    from tilelang_kernels.toolchain.device import OnDevice
 
     launcher(op)(OnDevice(arguments[0].device), *arguments)
 
@@ -47,4 +47,6 @@ def run(op: str, *arguments) -> None:
 def warmup(device: torch.device) -> None:
     if missing := problem():
         raise RuntimeError(f"warmup: {missing}")
-    importlib.import_module(f"{PACKAGE}.device").prepare(device)
+    from tilelang_kernels.toolchain.device import prepare
+
+    prepare(device)

@@ -11,7 +11,7 @@ import tilelang
 import torch
 
 from tilelang_kernels.ascend.lowering import STUB
-from tilelang_kernels.compilers import find_clang
+from tilelang_kernels.toolchain.compilers import find_clang
 
 MODEL = Path(__file__).parent / "ascend"
 SCALARS = {"int32_t": ctypes.c_int32, "int64_t": ctypes.c_int64, "float": ctypes.c_float}

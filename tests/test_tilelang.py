@@ -20,9 +20,10 @@ from dsa_kernels.testing.tilelang import in_emulator
 
 pytest.importorskip("tilelang", reason="tilelang is not installed: pip install .[tilelang]")
 
-from tilelang_kernels import compilers, device, lowering, mqa_logits, topk_indices
+from tilelang_kernels import mqa_logits, topk_indices
 from tilelang_kernels.__main__ import main
-from tilelang_kernels.targets import TARGETS, Refused, Tile
+from tilelang_kernels.toolchain import compilers, device, lowering
+from tilelang_kernels.toolchain.targets import TARGETS, Refused, Tile
 
 PORTED = [op for op in sorted(OPS) if op in _tilelang.ported()]
 each_op = pytest.mark.parametrize("op", PORTED)

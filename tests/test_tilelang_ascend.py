@@ -16,10 +16,11 @@ pytest.importorskip("tilelang", reason="tilelang is not installed: pip install .
 
 import ascend_model
 
-from tilelang_kernels import ascend, compilers
+from tilelang_kernels import ascend
 from tilelang_kernels.__main__ import main
 from tilelang_kernels.ascend import lowering
-from tilelang_kernels.compilers import NoCompiler, find_clang
+from tilelang_kernels.toolchain import compilers
+from tilelang_kernels.toolchain.compilers import NoCompiler, find_clang
 
 MQA = {"heads": 64, "dim": 128, "dtype": "bfloat16", "out_dtype": "float32"}
 MLA = {"heads": 64, "d_qk": 576}

@@ -11,9 +11,9 @@ pytest.importorskip("tilelang", reason="tilelang is not installed: pip install .
 
 import tilelang.language as T
 
-from tilelang_kernels import fp8
-from tilelang_kernels.emulation import Emulated
-from tilelang_kernels.targets import TARGETS
+from tilelang_kernels.pieces import fp8
+from tilelang_kernels.toolchain.emulation import Emulated
+from tilelang_kernels.toolchain.targets import TARGETS
 
 EMULATED_TARGETS = {name: TARGETS[name] for name in ("sm_80", "sm_90a")}
 each_target = pytest.mark.parametrize("target", EMULATED_TARGETS.values(), ids=EMULATED_TARGETS)

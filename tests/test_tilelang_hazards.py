@@ -7,8 +7,8 @@ pytest.importorskip("tilelang", reason="tilelang is not installed: pip install .
 import tilelang
 import tilelang.language as T
 
-from tilelang_kernels import lowering
-from tilelang_kernels.targets import TARGETS, Refused
+from tilelang_kernels.toolchain import lowering
+from tilelang_kernels.toolchain.targets import TARGETS, Refused
 
 N = T.dynamic("n")
 SM80 = TARGETS["sm_80"]

@@ -1,4 +1,4 @@
-"""What clang makes of HIP with the headers of tilelang_kernels/hip: instructions and refusals."""
+"""What clang makes of HIP with the headers of toolchain/hip: instructions and refusals."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import pytest
 
 pytest.importorskip("tilelang", reason="tilelang is not installed: pip install .[tilelang]")
 
-from tilelang_kernels import lowering, mqa_logits, objects
-from tilelang_kernels.compilers import NoCompiler, find_clang
-from tilelang_kernels.targets import TARGETS
+from tilelang_kernels import mqa_logits
+from tilelang_kernels.toolchain import lowering, objects
+from tilelang_kernels.toolchain.compilers import NoCompiler, find_clang
+from tilelang_kernels.toolchain.targets import TARGETS
 
 try:
     CLANG = find_clang()
@@ -27,7 +28,7 @@ FP16, FP8 = "hip/hip_fp16.h", "hip/amd_detail/amd_hip_fp8.h"
     [
         ("gfx942", "bfloat16", {"v_mfma_f32_16x16x16_bf16": 64}, 96),
         ("gfx942", "float8_e4m3fn", {"v_mfma_f32_16x16x32_fp8_fp8": 32}, 96),
-        ("gfx950", "bfloat16", {"v_mfma_f32_16x16x16_bf16": 64}, 96),
+        ("gfx950", "bfloat16", {"v_mfma_f32_16x16x32_bf16": 32}, 96),
         ("gfx950", "float8_e4m3fn", {"v_mfma_f32_16x16x32_fp8_fp8": 32}, 96),
     ],
 )

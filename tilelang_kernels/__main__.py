@@ -2,7 +2,7 @@
 
 python -m tilelang_kernels lower --target gfx950 --op mqa_logits --out kernels/
 python -m tilelang_kernels lower --target ascend --op mqa_logits --out kernels/   source alone
-python -m tilelang_kernels check        objects of all ops for all targets
+python -m tilelang_kernels check        objects of all ops for all targets, held to objects.json
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 from tilelang_kernels import OPS, ascend
-from tilelang_kernels.compilers import NoCompiler
-from tilelang_kernels.targets import TARGETS, Refused
+from tilelang_kernels.toolchain.compilers import NoCompiler
+from tilelang_kernels.toolchain.targets import TARGETS, Refused
 
 
 def name_of(op: str, configuration: dict) -> str:
@@ -23,7 +23,7 @@ def name_of(op: str, configuration: dict) -> str:
 
 def lower(target_name: str, op: str, out: Path) -> int:
     """One line a kernel; the exit status is 1 if a compiler failed."""
-    from tilelang_kernels import lowering, objects
+    from tilelang_kernels.toolchain import lowering, objects
 
     target = TARGETS[target_name]
     module = importlib.import_module(f"tilelang_kernels.{op}")
@@ -84,11 +84,16 @@ def main(argv: list[str] | None = None) -> int:
     command = commands.add_parser("check", help="what typical kernels come to")
     command.add_argument("--target", action="append", choices=sorted(TARGETS))
     command.add_argument("--op", action="append", choices=OPS)
+    command.add_argument("--update", action="store_true", help="write what there is as expected")
+    command.add_argument("--table", action="store_true", help="print what is recorded alone")
     args = parser.parse_args(argv)
     if args.command == "check":
-        from tilelang_kernels.check import check
+        from tilelang_kernels.toolchain import check
 
-        return check(args.op or list(OPS), args.target or list(TARGETS))
+        if args.table:
+            print(check.table())
+            return 0
+        return check.check(args.op or list(OPS), args.target or list(TARGETS), args.update)
     if args.target == ascend.NAME:
         if args.op not in ascend.OPS:
             parser.error(f"{args.op} has no kernel for {ascend.NAME}: {', '.join(ascend.OPS)}")

@@ -7,9 +7,9 @@ import tilelang.language as T
 import torch
 
 from dsa_kernels.formats import INDEX_SCALE_BYTES
-from tilelang_kernels.arguments import aligned, aligned_pages, chunks, copy_back, page_chunks
-from tilelang_kernels.paging import INVALID, UNCLAIMED, locate
-from tilelang_kernels.targets import Target
+from tilelang_kernels.pieces.arguments import aligned, aligned_pages, chunks, copy_back, page_chunks
+from tilelang_kernels.pieces.paging import INVALID, UNCLAIMED, locate, requests
+from tilelang_kernels.toolchain.targets import Target
 
 CONFIGURATIONS = [{"head_dim": head_dim} for head_dim in (64, 128)]
 
@@ -66,23 +66,16 @@ def indexer_k_cache_gather(
     run, cache, block_table, cu_seq_lens, seq_start, k_out, scale_out
 ) -> None:
     """The op's schema; `run` is what runs kernels."""
-    (num_pages, page_size, record), batch = cache.shape, block_table.shape[0]
-    if scale_out.numel() == 0 or batch == 0:
+    if scale_out.numel() == 0 or block_table.shape[0] == 0:
         return
-    if seq_start is None:
-        seq_start = torch.zeros(batch, dtype=torch.int32, device=cache.device)
-    if num_pages * page_size == 0:  # no page is valid
-        num_pages, page_size = 0, 1
-        cache = cache.new_zeros(1, 1, record)
-    if block_table.shape[1] == 0:
-        block_table = block_table.new_full((batch, 1), -1)
+    cache, num_pages, block_table, seq_start = requests(cache, block_table, seq_start)
     pages, codes, scales = aligned_pages(cache), aligned(k_out), aligned(scale_out)
     run(
         kernel,
-        {"head_dim": record - INDEX_SCALE_BYTES},
+        {"head_dim": cache.shape[2] - INDEX_SCALE_BYTES},
         chunks(pages, torch.int32),
         chunks(pages, torch.float32, 4).view(-1),
-        page_size,
+        cache.shape[1],
         num_pages,
         page_chunks(pages),
         block_table,

@@ -6,8 +6,8 @@ x = Hadamard(RoPE(LayerNorm(k))),  code = e4m3fn(x / scale)
 import tilelang.language as T
 import torch
 
-from tilelang_kernels import fp8
-from tilelang_kernels.arguments import (
+from tilelang_kernels.pieces import fp8
+from tilelang_kernels.pieces.arguments import (
     aligned,
     aligned_pages,
     chunks,
@@ -15,21 +15,18 @@ from tilelang_kernels.arguments import (
     name_of,
     page_chunks,
 )
-from tilelang_kernels.indexer_input import (
+from tilelang_kernels.pieces.indexer_input import (
+    INPUTS,
     hadamard_transform,
     layer_norm,
     nan,
     rope_arguments,
     rotate,
 )
-from tilelang_kernels.quantize import VECTOR, quantise
-from tilelang_kernels.targets import Target
+from tilelang_kernels.pieces.quantize import VECTOR, quantise
+from tilelang_kernels.toolchain.targets import Target
 
-CONFIGURATIONS = [
-    {"head_dim": head_dim, "dtype": dtype}
-    for head_dim in (64, 128)
-    for dtype in ("bfloat16", "float32")
-]
+CONFIGURATIONS = INPUTS
 
 
 def kernel(target: Target, *, head_dim: int, dtype: str):

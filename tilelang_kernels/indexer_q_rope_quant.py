@@ -5,17 +5,19 @@ x = Hadamard(RoPE(q)),  q_out = e4m3fn(x / scale),  weights_out = weights * scal
 
 import tilelang.language as T
 
-from tilelang_kernels import fp8
-from tilelang_kernels.arguments import aligned, copy_back, name_of, writable
-from tilelang_kernels.indexer_input import hadamard_transform, nan, rope_arguments, rotate
-from tilelang_kernels.quantize import VECTOR, quantise
-from tilelang_kernels.targets import Target
+from tilelang_kernels.pieces import fp8
+from tilelang_kernels.pieces.arguments import aligned, copy_back, name_of, writable
+from tilelang_kernels.pieces.indexer_input import (
+    INPUTS,
+    hadamard_transform,
+    nan,
+    rope_arguments,
+    rotate,
+)
+from tilelang_kernels.pieces.quantize import VECTOR, quantise
+from tilelang_kernels.toolchain.targets import Target
 
-CONFIGURATIONS = [
-    {"head_dim": head_dim, "dtype": dtype}
-    for head_dim in (64, 128)
-    for dtype in ("bfloat16", "float32")
-]
+CONFIGURATIONS = INPUTS
 
 
 def kernel(target: Target, *, head_dim: int, dtype: str):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from tilelang_kernels.arguments import row_bounds
 from tilelang_kernels.mqa_logits import mqa_logits
+from tilelang_kernels.pieces.arguments import row_bounds
 from tilelang_kernels.topk_indices import topk_indices
 
 

@@ -7,8 +7,8 @@ A block takes a row, and counts the slots that are valid.
 
 import tilelang.language as T
 
-from tilelang_kernels.arguments import optional
-from tilelang_kernels.targets import Target
+from tilelang_kernels.pieces.arguments import optional
+from tilelang_kernels.toolchain.targets import Target
 
 CONFIGURATIONS = [{}]
 MAX_SLOT = 2**31 - 1

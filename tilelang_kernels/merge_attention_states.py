@@ -10,8 +10,8 @@ whatever the strides are.
 import tilelang.language as T
 import torch
 
-from tilelang_kernels.arguments import ALIGNMENT, name_of, optional
-from tilelang_kernels.targets import Target
+from tilelang_kernels.pieces.arguments import ALIGNMENT, name_of, optional
+from tilelang_kernels.toolchain.targets import Target
 
 INFINITY = float("inf")
 GROUP = 4  # parts that are loaded at once

@@ -4,20 +4,21 @@ out[cu_seq_lens[b] + i] = key at position seq_start[b] + i of request b
 """
 
 import tilelang.language as T
-import torch
 
-from tilelang_kernels import records
-from tilelang_kernels.arguments import aligned, aligned_pages, copy_back, name_of, page_chunks
-from tilelang_kernels.paging import INVALID, UNCLAIMED, locate
-from tilelang_kernels.quantize import VECTOR
-from tilelang_kernels.records import get_values
-from tilelang_kernels.targets import Target
+from tilelang_kernels.pieces import records
+from tilelang_kernels.pieces.arguments import (
+    aligned,
+    aligned_pages,
+    copy_back,
+    name_of,
+    page_chunks,
+)
+from tilelang_kernels.pieces.paging import INVALID, UNCLAIMED, locate, requests
+from tilelang_kernels.pieces.quantize import VECTOR
+from tilelang_kernels.pieces.records import get_values
+from tilelang_kernels.toolchain.targets import Target
 
-CONFIGURATIONS = [
-    {"cache_format": cache_format, "d_qk": d_qk, "dtype": dtype}
-    for cache_format, d_qk in (("v32", 576), ("v4", 512), ("bf16", 576), ("bf16", 512))
-    for dtype in ("bfloat16", "float32")
-]
+CONFIGURATIONS = records.CONVERSIONS
 
 
 def kernel(target: Target, *, cache_format: str, d_qk: int, dtype: str):
@@ -89,16 +90,9 @@ def kernel(target: Target, *, cache_format: str, d_qk: int, dtype: str):
 
 def mla_cache_gather(run, cache, block_table, cu_seq_lens, seq_start, cache_format, out) -> None:
     """The op's schema; `run` is what runs kernels."""
-    (num_pages, page_size), batch = cache.shape[:2], block_table.shape[0]
-    if out.numel() == 0 or batch == 0:
+    if out.numel() == 0 or block_table.shape[0] == 0:
         return
-    if seq_start is None:
-        seq_start = torch.zeros(batch, dtype=torch.int32, device=cache.device)
-    if num_pages * page_size == 0:  # no page is valid
-        num_pages, page_size = 0, 1
-        cache = cache.new_zeros(1, 1, cache.shape[2])
-    if block_table.shape[1] == 0:
-        block_table = block_table.new_full((batch, 1), -1)
+    cache, num_pages, block_table, seq_start = requests(cache, block_table, seq_start)
     configuration = {
         "cache_format": cache_format,
         "d_qk": out.shape[1],
@@ -109,7 +103,7 @@ def mla_cache_gather(run, cache, block_table, cu_seq_lens, seq_start, cache_form
         kernel,
         configuration,
         *records.of(run.target, cache_format, out.shape[1]).views(pages),
-        page_size,
+        cache.shape[1],
         num_pages,
         page_chunks(pages),
         block_table,

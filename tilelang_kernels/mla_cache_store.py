@@ -6,17 +6,19 @@ code = e4m3fn(x / scale),  scale = max(amax, 1e-4) / 448 of a group of dims
 import tilelang.language as T
 
 from dsa_kernels.formats import ROPE_DIM
-from tilelang_kernels import fp8, records
-from tilelang_kernels.arguments import aligned, aligned_pages, copy_back, name_of, page_chunks
-from tilelang_kernels.quantize import VECTOR, quantise, to_bfloat16
-from tilelang_kernels.records import put_scale
-from tilelang_kernels.targets import Target
+from tilelang_kernels.pieces import fp8, records
+from tilelang_kernels.pieces.arguments import (
+    aligned,
+    aligned_pages,
+    copy_back,
+    name_of,
+    page_chunks,
+)
+from tilelang_kernels.pieces.quantize import VECTOR, quantise, to_bfloat16
+from tilelang_kernels.pieces.records import put_scale
+from tilelang_kernels.toolchain.targets import Target
 
-CONFIGURATIONS = [
-    {"cache_format": cache_format, "d_qk": d_qk, "dtype": dtype}
-    for cache_format, d_qk in (("v32", 576), ("v4", 512), ("bf16", 576), ("bf16", 512))
-    for dtype in ("bfloat16", "float32")
-]
+CONFIGURATIONS = records.CONVERSIONS
 
 
 @T.macro

@@ -11,8 +11,8 @@ import math
 
 import tilelang.language as T
 
-from tilelang_kernels.arguments import aligned, name_of, row_bounds
-from tilelang_kernels.scoring import (
+from tilelang_kernels.pieces.arguments import aligned, name_of, row_bounds
+from tilelang_kernels.pieces.scoring import (
     array_type,
     load_operands,
     operands,
@@ -20,7 +20,7 @@ from tilelang_kernels.scoring import (
     product_type,
     score_tile,
 )
-from tilelang_kernels.targets import Target
+from tilelang_kernels.toolchain.targets import Target
 
 INFINITY, INT_MAX = float("inf"), 2**31 - 1
 # All kernels of the op.
@@ -37,6 +37,7 @@ def kernel(target: Target, *, heads: int, dim: int, dtype: str, out_dtype: str):
     tile = target.tiles["mqa_logits"]
     keys, tokens = tile.rows, max(1, tile.columns // heads)
     codes, product = array_type(target, dtype), product_type(target, dtype)
+    packing = target.packing(product)
     rows, seq_len, width, out_row = T.dynamic("rows, seq_len, width, out_row")
 
     @T.prim_func
@@ -78,7 +79,7 @@ def kernel(target: Target, *, heads: int, dim: int, dtype: str, out_dtype: str):
             for number in T.Pipelined(first, last, num_stages=tile.stages):
                 first_key = number * keys
                 load_operands(target, k, first_key, seq_len, k_tile, dtype)
-                T.gemm(k_tile, q_tile, dots, transpose_B=True, clear_accum=True)
+                T.gemm(k_tile, q_tile, dots, transpose_B=True, clear_accum=True, **packing)
                 score_tile(dots, weights, first_row, rows, terms, scores)
                 for s, t in T.Parallel(keys, tokens):
                     row, key = first_row + t, first_key + s

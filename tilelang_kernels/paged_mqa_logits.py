@@ -12,9 +12,9 @@ import math
 import tilelang.language as T
 import torch
 
-from tilelang_kernels.arguments import aligned, aligned_pages, chunks, name_of, page_chunks
-from tilelang_kernels.fp8 import E4M3FN
-from tilelang_kernels.scoring import (
+from tilelang_kernels.pieces.arguments import aligned, aligned_pages, chunks, name_of, page_chunks
+from tilelang_kernels.pieces.fp8 import E4M3FN
+from tilelang_kernels.pieces.scoring import (
     array_type,
     as_operand,
     load_operands,
@@ -23,7 +23,7 @@ from tilelang_kernels.scoring import (
     product_type,
     score_tile,
 )
-from tilelang_kernels.targets import Target
+from tilelang_kernels.toolchain.targets import Target
 
 INFINITY = float("inf")
 # All kernels of the op.

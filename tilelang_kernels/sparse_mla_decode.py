@@ -6,9 +6,10 @@ parts of all scopes are merged.
 
 import torch
 
-from tilelang_kernels import attention, sparse_mla_prefill as prefill
-from tilelang_kernels.arguments import writable
+from tilelang_kernels import sparse_mla_prefill as prefill
 from tilelang_kernels.merge_attention_states import merge_attention_states
+from tilelang_kernels.pieces import attention
+from tilelang_kernels.pieces.arguments import copy_back, writable
 
 FIXED_KEYS = 512  # of a part that must not depend on the batch
 FEWEST_KEYS = 256  # of a part; fewer are not worth their merging
@@ -75,5 +76,4 @@ def sparse_mla_decode(
     if num_parts > 1:
         merge_attention_states(run, outs, lses, attn_sink, whole, whole_lse)
     for tensor, result in zip((out, lse), results, strict=True):
-        if result is not tensor:
-            tensor.copy_(result)
+        copy_back(tensor, result)

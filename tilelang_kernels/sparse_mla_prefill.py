@@ -8,8 +8,8 @@ A block takes a tile of a row's heads, and all its keys or, for sparse_mla_decod
 import tilelang.language as T
 
 from dsa_kernels.formats import D_V
-from tilelang_kernels import attention, gathering, records
-from tilelang_kernels.arguments import (
+from tilelang_kernels.pieces import attention, gathering, records
+from tilelang_kernels.pieces.arguments import (
     aligned,
     aligned_pages,
     copy_back,
@@ -18,12 +18,12 @@ from tilelang_kernels.arguments import (
     page_chunks,
     writable,
 )
-from tilelang_kernels.targets import Target
+from tilelang_kernels.toolchain.targets import Target
 
 NARROW = 16  # heads that the smaller tile has
 CONFIGURATIONS = [
     {"cache_format": cache_format, "d_qk": d_qk, "narrow": narrow, "out_dtype": "bfloat16"}
-    for cache_format, d_qk in (("bf16", 576), ("bf16", 512), ("v32", 576), ("v4", 512))
+    for cache_format, d_qk in records.FORMATS
     for narrow in (False, True)
 ]
 

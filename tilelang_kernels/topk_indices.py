@@ -11,11 +11,11 @@ launch for each digit leaves a histogram of every slice, which the launches afte
 
 import tilelang.language as T
 
-from tilelang_kernels import radix
-from tilelang_kernels.arguments import ALIGNMENT, row_bounds
-from tilelang_kernels.keys import Candidates
-from tilelang_kernels.radix import BINS, DIGITS
-from tilelang_kernels.targets import Target
+from tilelang_kernels.pieces import radix
+from tilelang_kernels.pieces.arguments import ALIGNMENT, row_bounds
+from tilelang_kernels.pieces.keys import Candidates
+from tilelang_kernels.pieces.radix import BINS, DIGITS
+from tilelang_kernels.toolchain.targets import Target
 
 CONFIGURATIONS = [{"phase": phase} for phase in ("whole", "count", "write")]
 BLOCKS = 128  # that rows are sliced to fill

@@ -28,8 +28,8 @@ def in_emulator(target: str, backend: str = "tilelang") -> Iterator[None]:
 
     target: "sm_80" or "sm_90a". Schedules are those of dsa_kernels.testing.emulation.
     """
-    from tilelang_kernels.emulation import Emulated
-    from tilelang_kernels.targets import TARGETS
+    from tilelang_kernels.toolchain.emulation import Emulated
+    from tilelang_kernels.toolchain.targets import TARGETS
 
     runner = Emulated(TARGETS[target])
     kernels = {op: functools.partial(_tilelang.launcher(op), runner) for op in _tilelang.ported()}

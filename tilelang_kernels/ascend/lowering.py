@@ -9,8 +9,8 @@ from pathlib import Path
 import tilelang
 from tilelang import tvm
 
-from tilelang_kernels.cache import kept
-from tilelang_kernels.compilers import find_clang
+from tilelang_kernels.toolchain.cache import kept
+from tilelang_kernels.toolchain.compilers import find_clang
 
 STUB = Path(__file__).with_name("stub")
 

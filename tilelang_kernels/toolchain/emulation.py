@@ -6,11 +6,11 @@ import functools
 import tempfile
 from pathlib import Path
 
-from tilelang_kernels.cache import kept
-from tilelang_kernels.compilers import find_nvcc
-from tilelang_kernels.lowering import Lowered, bind, evaluate, lower
-from tilelang_kernels.objects import nvcc_flags, run
-from tilelang_kernels.targets import Target
+from tilelang_kernels.toolchain.cache import kept
+from tilelang_kernels.toolchain.compilers import find_nvcc
+from tilelang_kernels.toolchain.lowering import Lowered, bind, evaluate, lower
+from tilelang_kernels.toolchain.objects import nvcc_flags, run
+from tilelang_kernels.toolchain.targets import Target
 
 
 def ptx_of(lowered: Lowered) -> str:

@@ -10,8 +10,8 @@ import tilelang
 import torch
 
 from tilelang_kernels import OPS
-from tilelang_kernels.lowering import PASS_CONFIGS, lower
-from tilelang_kernels.targets import TARGETS, Refused, Target
+from tilelang_kernels.toolchain.lowering import PASS_CONFIGS, lower
+from tilelang_kernels.toolchain.targets import TARGETS, Refused, Target
 
 
 @functools.cache

@@ -1,6 +1,7 @@
 """From rows of gathered keys to the places in a paged cache that they come from."""
 
 import tilelang.language as T
+import torch
 
 # In place of a page: the row is zeros; no request claims the row.
 INVALID, UNCLAIMED = -1, -2
@@ -43,3 +44,16 @@ def locate(
         page[thread] = found
         token[thread] = T.cast(position - block * page_size, "int32")
     T.sync_threads()
+
+
+def requests(cache: torch.Tensor, block_table: torch.Tensor, seq_start: torch.Tensor | None):
+    """The same arguments of a gather, and the number of pages, such that kernels need not mind
+    that there is no page, no entry for a page, or no `seq_start`."""
+    num_pages = cache.shape[0] if cache.shape[1] else 0
+    if num_pages == 0:
+        cache = cache.new_zeros(1, 1, cache.shape[2])
+    if block_table.shape[1] == 0:
+        block_table = block_table.new_full((len(block_table), 1), INVALID)
+    if seq_start is None:
+        seq_start = torch.zeros(len(block_table), dtype=torch.int32, device=cache.device)
+    return cache, num_pages, block_table, seq_start

@@ -12,9 +12,17 @@ import tilelang.language as T
 import torch
 
 from dsa_kernels.formats import FP8_FORMATS, V4, V4_SCALE_BYTES
-from tilelang_kernels import fp8
-from tilelang_kernels.arguments import ALIGNMENT, chunks
-from tilelang_kernels.targets import Target
+from tilelang_kernels.pieces import fp8
+from tilelang_kernels.pieces.arguments import ALIGNMENT, chunks
+from tilelang_kernels.toolchain.targets import Target
+
+FORMATS = (("bf16", 576), ("bf16", 512), ("v32", 576), ("v4", 512))  # and their d_qk
+# All kernels of an op that converts between them and a dtype.
+CONVERSIONS = [
+    {"cache_format": cache_format, "d_qk": d_qk, "dtype": dtype}
+    for cache_format, d_qk in FORMATS
+    for dtype in ("bfloat16", "float32")
+]
 
 
 class Records(NamedTuple):

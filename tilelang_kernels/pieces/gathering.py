@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import tilelang.language as T
 
-from tilelang_kernels.arguments import ALIGNMENT
-from tilelang_kernels.records import Records
+from tilelang_kernels.pieces.arguments import ALIGNMENT
+from tilelang_kernels.pieces.records import Records
 
 HALVES = ALIGNMENT // 2  # in a chunk
 

@@ -7,9 +7,16 @@ threads of a block take part. Each step is float32 and rounded to `dtype`, as in
 import tilelang.language as T
 import torch
 
-from tilelang_kernels.arguments import aligned
-from tilelang_kernels.quantize import VECTOR
-from tilelang_kernels.targets import Target
+from tilelang_kernels.pieces.arguments import aligned
+from tilelang_kernels.pieces.quantize import VECTOR
+from tilelang_kernels.toolchain.targets import Target
+
+# All kernels of an op that takes such input.
+INPUTS = [
+    {"head_dim": head_dim, "dtype": dtype}
+    for head_dim in (64, 128)
+    for dtype in ("bfloat16", "float32")
+]
 
 
 def rope_arguments(positions, cos_sin, rope_layout, num_tokens, device):

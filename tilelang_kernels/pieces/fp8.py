@@ -8,7 +8,7 @@ import tilelang.language as T
 import torch
 
 from dsa_kernels.formats import FP8_MAX
-from tilelang_kernels.targets import Target
+from tilelang_kernels.toolchain.targets import Target
 
 E4M3FN, FNUZ = "float8_e4m3fn", "float8_e4m3fnuz"
 NAN = 0x7F

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import tilelang.language as T
 
 from dsa_kernels.formats import D_V
-from tilelang_kernels.targets import Target
+from tilelang_kernels.toolchain.targets import Target
 
 LARGEST = 3.4028234663852886e38  # of float32
 LOG2_E = 1.4426950408889634
@@ -54,7 +54,7 @@ def allocate_queries(target: Target, heads: int, d_qk: int):
 def gemm_options(target: Target, heads: int) -> dict:
     """Waves share heads before they share keys or dims: a row's maximum is in fewer of them."""
     policy = T.GemmWarpPolicy.FullRow if heads >= 64 else T.GemmWarpPolicy.Square
-    return {"policy": policy, "annotations": {"k_pack": target.k_pack}}
+    return {"policy": policy, **target.packing("bfloat16")}
 
 
 @T.macro

@@ -1,6 +1,6 @@
 """From lowered source to machine code, and what that has: no GPU and no ROCm are needed.
 
-CUDA: nvcc. AMD: clang 22, with the headers of tilelang_kernels/hip in place of ROCm's.
+CUDA: nvcc. AMD: clang 22, with the headers of tilelang_kernels/toolchain/hip in place of ROCm's.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from pathlib import Path
 
 import tilelang
 
-from tilelang_kernels.cache import kept
-from tilelang_kernels.compilers import find_clang, find_cuobjdump, find_nvcc
-from tilelang_kernels.lowering import Lowered
+from tilelang_kernels.toolchain.cache import kept
+from tilelang_kernels.toolchain.compilers import find_clang, find_cuobjdump, find_nvcc
+from tilelang_kernels.toolchain.lowering import Lowered
+from tilelang_kernels.toolchain.targets import Target
 
 HIP_HEADERS = Path(__file__).parent / "hip"
 
@@ -42,17 +43,24 @@ def nvcc_flags(target: str) -> list[str]:
     return [f"-arch={target}", "-std=c++17", "-O3", *(f"-I{path}" for path in includes)]
 
 
+def compiler_version(target: Target) -> str:
+    """Of what compiles for the target. Raises NoCompiler."""
+    is_cuda = target.kind == "cuda"
+    text = run(find_nvcc() if is_cuda else find_clang(), "--version")
+    return re.search(r"release [\d.]+, V[\d.]+" if is_cuda else r"clang version [\d.]+", text)[0]
+
+
 def compile_object(lowered: Lowered) -> Object:
     """Kept on disk. Raises NoCompiler, RuntimeError."""
     is_cuda = lowered.target.kind == "cuda"
-    compiler = find_nvcc() if is_cuda else find_clang()
+    version = compiler_version(lowered.target)
 
     def compiled() -> bytes:
         with tempfile.TemporaryDirectory() as folder:
             return pickle.dumps((_cubin if is_cuda else _hsaco)(lowered, Path(folder)))
 
     files = [Path(__file__), *([] if is_cuda else sorted(HIP_HEADERS.rglob("*.h*")))]
-    sources = [lowered.source, lowered.target.name, run(compiler, "--version")]
+    sources = [lowered.source, lowered.target.name, version]
     sources += [file.read_text() for file in files if file.is_file()]
     return pickle.loads(kept("object", sources, compiled))
 

@@ -3,9 +3,9 @@
 import tilelang.language as T
 import torch
 
-from tilelang_kernels.arguments import aligned, name_of
-from tilelang_kernels.fp8 import E4M3FN, FNUZ, code_type, code_value, fnuz_operand
-from tilelang_kernels.targets import Target
+from tilelang_kernels.pieces.arguments import aligned, name_of
+from tilelang_kernels.pieces.fp8 import E4M3FN, FNUZ, code_type, code_value, fnuz_operand
+from tilelang_kernels.toolchain.targets import Target
 
 
 def array_type(target: Target, dtype: str) -> str:

@@ -14,9 +14,9 @@ from typing import Any
 import tilelang
 from tilelang import tvm
 
-from tilelang_kernels.cache import kept
-from tilelang_kernels.hazards import Hazards
-from tilelang_kernels.targets import Refused, Target
+from tilelang_kernels.toolchain.cache import kept
+from tilelang_kernels.toolchain.hazards import Hazards
+from tilelang_kernels.toolchain.targets import Refused, Target
 
 # Warp specialisation asks for registers on sm_120 in a way that only sm_90a and sm_100a have, and
 # gives fragments that a copy fills to the producer alone, while consumers read their own.

@@ -2,7 +2,7 @@
 
 import tilelang.language as T
 
-from tilelang_kernels.keys import LOADS, load_keys
+from tilelang_kernels.pieces.keys import LOADS, load_keys
 
 DIGITS, BINS = 3, 2048  # of 11 bits each; the last has a bit in common with the one before
 

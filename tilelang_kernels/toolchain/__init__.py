@@ -1,0 +1,1 @@
+"""From a TileLang function to source, machine code, and runs of it."""
