@@ -23,6 +23,23 @@ def code_directory() -> Path:
     return Path(os.environ.get("DSA_CUDA_CODE") or Path(__file__).parent / "cuda")
 
 
+def problem_on(op: str, gpu: str) -> str | None:
+    """Why a GPU, "sm_90" or "gfx942", cannot run the kernels of `op`, or None."""
+    if not gpu.startswith("sm_"):
+        return f"CUDA kernels do not run on {gpu}"
+    for kernels in KERNELS_OF.get(op, (op,)):
+        found = sorted(
+            path.suffixes[0][3:] for path in code_directory().glob(f"{kernels}.*.fatbin")
+        )
+        if not found:
+            return f"there is no fatbin of {kernels} in {code_directory()} (run `make cuda`)"
+        # Code for sm_90a runs there alone, other code on what is newer, too.
+        if not any(gpu == "sm_90" if arch == "90" else int(gpu[3:]) >= int(arch) for arch in found):
+            of = " and ".join(f"sm_{arch}" for arch in found)
+            return f"its CUDA kernels are for {of}, and this GPU is {gpu}"
+    return None
+
+
 def emulation_problem(op: str) -> str | None:
     """Why `op` cannot run in the emulator here, or None. Looks for files only, builds nothing."""
     for kernels in KERNELS_OF.get(op, (op,)):

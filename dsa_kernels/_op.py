@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import torch
 
-from dsa_kernels import _tilelang
+from dsa_kernels import _gpu, _tilelang
 from dsa_kernels._cuda import connect, emulation_problem
 from dsa_kernels._native import cpu_isa
 
@@ -254,7 +254,7 @@ class Op:
         """The backend that will run: `backend` or DSA_BACKEND exactly, else the best available."""
         wanted = backend if backend is not None else default_backend
         if wanted is not None:
-            if not self._available.get((wanted, device), False):
+            if not self._runs(wanted, device):
                 self.fail(
                     f"backend {wanted!r} was asked for and cannot run on {device}: "
                     f"{self.unavailable(wanted, device)}. "
@@ -262,9 +262,13 @@ class Op:
                 )
             return wanted
         for name in AUTOMATIC:
-            if self._available.get((name, device), False):
+            if self._runs(name, device):
                 return name
         self.fail(f"no backend runs on {device}; see dsa_kernels.explain({self.name!r}).")
+
+    def _runs(self, backend: str, device: str) -> bool:
+        exists = self._available.get((backend, device), False)
+        return exists and (device != "cuda" or _gpu.problem(self.name, backend) is None)
 
     def backends(self, device: str = "cpu") -> tuple[str, ...]:
         """Backends that exist for tensors on `device`, best first."""
@@ -275,7 +279,7 @@ class Op:
         if backend not in BACKENDS:
             return f"there is no such backend (backends are {', '.join(BACKENDS)})"
         if self._available.get((backend, device), False):
-            return None
+            return _gpu.problem(self.name, backend) if device == "cuda" else None
         if backend == "native" and device == "cpu":
             return _native_problem or "the extension has no CPU kernel for this op"
         if backend == "emulated" and device == "cpu" and self._has_kernel(backend, "CPU"):

@@ -33,6 +33,16 @@ def problem() -> str | None:
     return None
 
 
+def problem_on(gpu: str) -> str | None:
+    """Why a GPU, "sm_80" or "gfx942", cannot run these kernels, or None."""
+    targets = importlib.import_module(f"{PACKAGE}.toolchain.targets")
+    try:
+        targets.target_for(gpu)
+    except targets.Refused as error:
+        return str(error)
+    return None
+
+
 def launcher(op: str):
     """The op's function in its TileLang module: `launcher(runner, *arguments of the schema)`."""
     return getattr(importlib.import_module(f"{PACKAGE}.{op}"), op)

@@ -10,7 +10,7 @@ import torch
 from dtypes import taken_by_cuda
 
 import dsa_kernels
-from dsa_kernels import _tilelang
+from dsa_kernels import _gpu, _tilelang
 from dsa_kernels._op import OPS
 from dsa_kernels.testing.cases import case
 from dsa_kernels.testing.differential import random_case, watched_run
@@ -145,7 +145,7 @@ def gpu(monkeypatch):
         monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
         return compiled
 
-    caches = device.target_of, device._compiled
+    caches = _gpu.architecture, device.target_of, device._compiled
     for cache in caches:
         cache.cache_clear()
     yield describe
@@ -165,7 +165,7 @@ def test_a_gpu_gets_the_kernels_of_its_target(gpu, version, target):
 
 def test_a_gpu_without_a_target_is_refused(gpu):
     gpu(7, 5)
-    with pytest.raises(RuntimeError, match="no TileLang target is for sm_75; there are sm_80"):
+    with pytest.raises(Refused, match="no TileLang target is for sm_75; there are sm_80"):
         device.OnDevice(None)
 
 

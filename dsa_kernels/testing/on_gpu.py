@@ -81,9 +81,7 @@ def problem(op: Op, device: str) -> str | None:
     """Why `op` cannot run on `device`, or None."""
     if device == "cuda" and not torch.cuda.is_available():
         return "torch sees no GPU"
-    if not op._has_kernel("native", device.upper()):
-        return f"this version has no native implementation for {device}"
-    return None
+    return op.unavailable("native", device)
 
 
 @contextlib.contextmanager

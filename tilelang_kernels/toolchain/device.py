@@ -9,23 +9,16 @@ import importlib
 import tilelang
 import torch
 
+from dsa_kernels._gpu import architecture
 from tilelang_kernels import OPS
 from tilelang_kernels.toolchain.lowering import PASS_CONFIGS, lower
-from tilelang_kernels.toolchain.targets import TARGETS, Refused, Target
+from tilelang_kernels.toolchain.targets import Refused, Target, target_for
 
 
 @functools.cache
 def target_of(device: torch.device) -> Target:
-    """Raises RuntimeError for a GPU that no target is for."""
-    properties = torch.cuda.get_device_properties(device)
-    if torch.version.hip:
-        name = properties.gcnArchName.partition(":")[0]
-    else:
-        name = f"sm_{properties.major}{properties.minor}"
-    for candidate in (name, f"{name}a"):
-        if candidate in TARGETS:
-            return TARGETS[candidate]
-    raise RuntimeError(f"no TileLang target is for {name}; there are {', '.join(TARGETS)}")
+    """Raises Refused for a GPU that no target is for."""
+    return target_for(architecture(device))
 
 
 @functools.cache

@@ -104,3 +104,11 @@ _ALL = (
     Target("gfx950", "hip", 160 * KIB, 64, "float8_e4m3fn", AMD, k_pack=2),
 )
 TARGETS = {target.name: target for target in _ALL}
+
+
+def target_for(gpu: str) -> Target:
+    """The target for a GPU's architecture: "sm_90" is sm_90a, too. Raises Refused."""
+    for name in (gpu, f"{gpu}a"):
+        if name in TARGETS:
+            return TARGETS[name]
+    raise Refused(f"no TileLang target is for {gpu}; there are {', '.join(TARGETS)}")
