@@ -1,7 +1,5 @@
 """TileLang kernels: what lowering refuses, and the contracts of the ops, in the emulator."""
 
-from __future__ import annotations
-
 import dataclasses
 import types
 
@@ -19,6 +17,8 @@ from dsa_kernels.testing.generators import hostile_rows
 from dsa_kernels.testing.tilelang import in_emulator
 
 pytest.importorskip("tilelang", reason="tilelang is not installed: pip install .[tilelang]")
+
+import tilelang.language as T
 
 from tilelang_kernels import mqa_logits, topk_indices
 from tilelang_kernels.__main__ import main
@@ -107,6 +107,22 @@ def test_a_fragment_that_only_the_producer_has_is_refused():
         lowering.check(dataclasses.replace(lowered, source=source))
 
 
+@T.prim_func
+def pipelined(a: T.Tensor((512, 64), "bfloat16"), out: T.Tensor((512, 64), "float32")):
+    with T.Kernel(1, threads=128):
+        tile = T.alloc_shared((64, 64), "bfloat16")
+        product = T.alloc_fragment((64, 64), "float32")
+        for i in T.Pipelined(8, num_stages=2):
+            T.copy(a[i * 64, 0], tile)
+            T.gemm(tile, tile, product, clear_accum=True)
+            T.copy(product, out[i * 64, 0])
+
+
+def test_a_pipelined_loop_is_refused():
+    with pytest.raises(Refused, match=r"pipelined_kernel: what cp.async writes may"):
+        lowering.lower(pipelined, TARGETS["sm_80"])
+
+
 def test_sizes_that_do_not_fit_the_function_are_refused():
     function = mqa_logits.kernel(TARGETS["sm_80"], **MQA)
     row = torch.zeros(3, dtype=torch.int32)
@@ -117,6 +133,28 @@ def test_sizes_that_do_not_fit_the_function_are_refused():
     arguments[0] = torch.zeros(23, 64)
     with pytest.raises(ValueError, match="size 0 of q must be 24; got 23"):
         lowering.bind(function, arguments)
+
+
+@T.macro
+def fill_rows(array, count):
+    for i in T.Parallel(32):
+        if i < count:
+            array[i] = 0.0
+
+
+N, M = T.dynamic("n, m")
+
+
+@T.prim_func
+def renamed(a: T.Tensor((N,), "float32"), b: T.Tensor((M,), "float32")):
+    with T.Kernel(1, threads=32):
+        fill_rows(a, N)
+        fill_rows(b, M)
+
+
+def test_symbols_of_one_name_are_refused():
+    with pytest.raises(ValueError, match="two symbols are called count"):
+        lowering.bind(renamed, [torch.zeros(3), torch.zeros(5)])
 
 
 def test_availability():

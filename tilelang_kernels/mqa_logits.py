@@ -14,6 +14,7 @@ import tilelang.language as T
 from tilelang_kernels.pieces.arguments import aligned, name_of, row_bounds
 from tilelang_kernels.pieces.scoring import (
     array_type,
+    fetch_operands,
     load_operands,
     operands,
     product_scale,
@@ -57,6 +58,7 @@ def kernel(target: Target, *, heads: int, dim: int, dtype: str, out_dtype: str):
         ) as (strip, row_block):
             q_tile = T.alloc_shared((tokens * heads, dim), product)
             k_tile = T.alloc_shared((keys, dim), product)
+            k_next = T.alloc_fragment((keys, dim), product)  # on its way while k_tile is scored
             dots = T.alloc_fragment((keys, tokens * heads), "float32")
             terms = T.alloc_fragment((keys, tokens, heads), "float32")
             scores = T.alloc_fragment((keys, tokens), "float32")
@@ -76,9 +78,11 @@ def kernel(target: Target, *, heads: int, dim: int, dtype: str, out_dtype: str):
             last = T.max(T.min(last, end), first)
 
             load_operands(target, q, first_row * heads, rows * heads, q_tile, dtype)
-            for number in T.Pipelined(first, last, num_stages=tile.stages):
+            fetch_operands(target, k, first * keys, seq_len - 1, k_next, dtype)
+            for number in T.serial(first, last):
                 first_key = number * keys
-                load_operands(target, k, first_key, seq_len, k_tile, dtype)
+                T.copy(k_next, k_tile)
+                fetch_operands(target, k, first_key + keys, seq_len - 1, k_next, dtype)
                 T.gemm(k_tile, q_tile, dots, transpose_B=True, clear_accum=True, **packing)
                 score_tile(dots, weights, first_row, rows, terms, scores)
                 for s, t in T.Parallel(keys, tokens):

@@ -86,7 +86,7 @@ def kernel(target: Target, *, heads: int, dim: int, out_dtype: str):
             last = T.max(T.min(last, end), begin)
 
             load_operands(target, q, first_row * heads, last_row * heads, q_tile, E4M3FN)
-            for number in T.Pipelined(begin, last, num_stages=tile.stages):
+            for number in T.serial(begin, last):
                 for s in T.Parallel(keys):
                     position = number * keys + s
                     block = T.truncdiv(position, page_size)

@@ -57,6 +57,14 @@ def load_operands(target: Target, array, first_row, num_rows, tile, dtype: str):
 
 
 @T.macro
+def fetch_operands(target: Target, array, first_row, last_row, tile, dtype: str):
+    """tile[i] = array[min(first_row + i, last_row)]. tile: registers [n, dim]."""
+    n, dim = tile.shape
+    for i, d in T.Parallel(n, dim):
+        tile[i, d] = as_operand(target, array[T.min(first_row + i, last_row), d], dtype)
+
+
+@T.macro
 def score_tile(dots, weights, first_row, last_row, terms, scores):
     """scores[s, t] = sum_h weights[first_row + t, h] * relu(dots[s, t * heads + h]).
 

@@ -14,15 +14,12 @@ class Refused(ValueError):
 @dataclass(frozen=True)
 class Tile:
     """Of a block: its threads, rows and columns of what it works on at a time (1 where the kernel
-    has them from its threads), how many tiles of rows it goes through, and how many of them it
-    holds to load ahead: 0 where wgmma reads them, since TileLang loads ahead by cp.async, and has
-    no fence for that."""
+    has them from its threads), and how many tiles of rows it goes through."""
 
     threads: int
     rows: int = 1
     columns: int = 1
     steps: int = 1
-    stages: int = 0
 
 
 @dataclass(frozen=True)
@@ -74,18 +71,12 @@ def _without_products(wave: int) -> dict[str, Tile]:
     }
 
 
-SM90 = _without_products(32) | {
+NVIDIA = _without_products(32) | {
     "mqa_logits": Tile(threads=128, rows=64, columns=128, steps=16),
     "paged_mqa_logits": Tile(threads=128, rows=64, columns=64, steps=8),
     "sparse_mla": Tile(threads=256, rows=64, columns=32),
     "sparse_mla_narrow": Tile(threads=256, rows=16, columns=64),
 }
-NVIDIA = SM90 | {
-    "mqa_logits": Tile(threads=128, rows=64, columns=128, steps=16, stages=2),
-    "paged_mqa_logits": Tile(threads=128, rows=64, columns=64, steps=8, stages=2),
-}
-# fp8 products are of other types there, and converting the operands takes registers.
-SM100 = NVIDIA | {"mqa_logits": Tile(threads=256, rows=64, columns=128, steps=16, stages=2)}
 NVIDIA_99K = NVIDIA | {"sparse_mla": Tile(threads=256, rows=32, columns=32)}
 AMD = _without_products(64) | {
     "mqa_logits": Tile(threads=256, rows=64, columns=128, steps=16),
@@ -97,8 +88,8 @@ AMD = _without_products(64) | {
 _ALL = (
     Target("sm_80", "cuda", 163 * KIB, 32, None, NVIDIA),
     Target("sm_89", "cuda", 99 * KIB, 32, "float8_e4m3fn", NVIDIA_99K),
-    Target("sm_90a", "cuda", 227 * KIB, 32, "float8_e4m3fn", SM90),
-    Target("sm_100a", "cuda", 227 * KIB, 32, "float8_e4m3fn", SM100),
+    Target("sm_90a", "cuda", 227 * KIB, 32, "float8_e4m3fn", NVIDIA),
+    Target("sm_100a", "cuda", 227 * KIB, 32, "float8_e4m3fn", NVIDIA),
     Target("sm_120", "cuda", 99 * KIB, 32, "float8_e4m3fn", NVIDIA_99K),
     Target("gfx942", "hip", 64 * KIB, 64, "float8_e4m3fnuz", AMD),
     Target("gfx950", "hip", 160 * KIB, 64, "float8_e4m3fn", AMD, k_pack=2),
