@@ -1,6 +1,7 @@
 """Every test runs with uninitialised memory poisoned, and with the extension.
 
-With DSA_TEST_GPU=1 the backend "emulated" is the GPU (dsa_kernels/testing/on_gpu.py), with
+With DSA_TEST_GPU=1 the backend "emulated" is the GPU, with DSA_TEST_GPU=tilelang TileLang's kernels
+on it (dsa_kernels/testing/on_gpu.py), with
 DSA_TEST_TILELANG=sm_80 or sm_90a TileLang's kernels for that (dsa_kernels/testing/tilelang.py).
 """
 
@@ -24,10 +25,12 @@ def pytest_configure(config):
     missing = OPS["topk_indices"].unavailable("native", "cpu")
     if missing is not None:
         raise pytest.UsageError(f"the native backend cannot run: {missing}")
-    if on_gpu.wanted():
+    if backend := on_gpu.wanted():
+        if backend not in ("native", "tilelang"):
+            raise pytest.UsageError(f"{on_gpu.VARIABLE} is 1 or tilelang; got {backend}")
         if not torch.cuda.is_available():
-            raise pytest.UsageError(f"{on_gpu.VARIABLE}=1, and torch sees no GPU")
-        enter(config, on_gpu.instead_of_the_emulator())
+            raise pytest.UsageError(f"{on_gpu.VARIABLE} is set, and torch sees no GPU")
+        enter(config, on_gpu.instead_of_the_emulator(backend=backend))
     if target := tilelang.wanted():
         enter(config, tilelang.in_emulator(target, "emulated"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -107,10 +108,25 @@ def test_availability_asks_for_a_kernel_and_a_gpu():
     assert "topk_indices" in OPS and not on_gpu.active()
 
 
+def test_kernels_of_another_backend_go_there(monkeypatch):
+    called = []
+    for backend in ("native", "tilelang"):
+        kernel = functools.partial(lambda name, *_: called.append(name), backend)
+        monkeypatch.setitem(OP._overloads, backend, kernel)
+    monkeypatch.setattr(on_gpu, "problem", lambda *_: None)
+    with on_gpu.instead_of_the_emulator("cpu", "tilelang"), torch.no_grad():
+        torch.ops.dsa_kernels.topk_indices.emulated(*copy_written(OP, small(OP.name)))
+    assert called == ["tilelang"]
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_without_a_gpu_the_variable_is_refused():
+@pytest.mark.parametrize(
+    "value, why",
+    [("1", "sees no GPU"), ("tilelang", "sees no GPU"), ("x", "is 1 or tilelang; got x")],
+)
+def test_a_variable_that_cannot_be_followed_is_refused(value, why):
     command = [sys.executable, "-m", "pytest", "--collect-only", __file__]
-    environment = {**os.environ, on_gpu.VARIABLE: "1"}
+    environment = {**os.environ, on_gpu.VARIABLE: value}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode != 0
-    assert "torch sees no GPU" in done.stderr
+    assert why in done.stderr

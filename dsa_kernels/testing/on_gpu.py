@@ -1,8 +1,9 @@
 """Runs the tests of the "emulated" backend on a GPU instead, unchanged.
 
 With DSA_TEST_GPU=1 (tests/conftest.py) the overload `.emulated` of every op that has a CUDA kernel
-copies its CPU arguments to the GPU, runs the kernel there and copies what it wrote back. Whole
-storages travel, so strides, offsets, alignment, poison and guard bands are what the kernel meets.
+copies its CPU arguments to the GPU, runs the kernel there and copies what it wrote back; with
+DSA_TEST_GPU=tilelang that is done for TileLang's kernels, on AMD's GPUs, too. Whole storages
+travel, so strides, offsets, alignment, poison and guard bands are what the kernel meets.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ VARIABLE = "DSA_TEST_GPU"
 _devices: list[str] = []  # where the "emulated" backend runs; empty: in the emulator
 
 
-def wanted() -> bool:
-    return os.environ.get(VARIABLE) == "1"
+def wanted() -> str | None:
+    """The backend whose kernels are to be tested on a GPU, or None."""
+    asked = os.environ.get(VARIABLE) or None
+    return "native" if asked == "1" else asked
 
 
 def active() -> bool:
@@ -68,32 +71,32 @@ class Copies:
                 raise RuntimeError(f"{op.name}: {name} is an input, and the kernel wrote to it")
 
 
-def run(op: Op, device: str, *arguments) -> None:
-    """The native overload for `device`, on copies."""
+def run(op: Op, device: str, backend: str, *arguments) -> None:
+    """A backend's kernel for `device`, on copies."""
     copies = Copies(arguments, device)
-    op._overloads["native"](*copies.arguments)
+    op._overloads[backend](*copies.arguments)
     if device == "cuda":
         torch.cuda.synchronize()
     copies.copy_back(op, arguments)
 
 
-def problem(op: Op, device: str) -> str | None:
-    """Why `op` cannot run on `device`, or None."""
+def problem(op: Op, device: str, backend: str = "native") -> str | None:
+    """Why a backend's kernel of `op` cannot run on `device`, or None."""
     if device == "cuda" and not torch.cuda.is_available():
         return "torch sees no GPU"
-    return op.unavailable("native", device)
+    return op.unavailable(backend, device)
 
 
 @contextlib.contextmanager
-def instead_of_the_emulator(device: str = "cuda") -> Iterator[None]:
-    """Inside, backend "emulated" is the native kernel for `device`, on copies of CPU tensors."""
+def instead_of_the_emulator(device: str = "cuda", backend: str = "native") -> Iterator[None]:
+    """Inside, backend "emulated" is another one's kernel for `device`, on copies of CPU tensors."""
     kernels = {
-        name: functools.partial(run, op, device)
+        name: functools.partial(run, op, device, backend)
         for name, op in OPS.items()
-        if problem(op, device) is None
+        if problem(op, device, backend) is None
     }
     before = _op.emulation_problem
-    _op.emulation_problem = lambda name: problem(OPS[name], device)
+    _op.emulation_problem = lambda name: problem(OPS[name], device, backend)
     _devices.append(device)
     try:
         with replaced_on_cpu("emulated", kernels):
