@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,10 @@ each_kernel = pytest.mark.parametrize(
 )
 
 
+# An access to q or k that is none of 16 bytes.
+NARROW = re.compile(r"(?<!\(uint4\*\)\()(?<!\(fp8_e4_16_t\*\)\()\b[qk](?: \+|\[)")
+
+
 @pytest.mark.parametrize(  # gfx942 has the tightest limits
     "target", [t if t == "gfx942" else pytest.param(t, marks=pytest.mark.slow) for t in TARGETS]
 )
@@ -31,6 +36,9 @@ def test_sources_keep_to_the_limits(op, configuration, target):
     assert f"{lowered.name}(" in lowered.source
     assert 0 <= lowered.shared_bytes <= TARGETS[target].shared_bytes
     assert lowered.block[0] % TARGETS[target].wave == 0
+    if op in ("mqa_logits", "paged_mqa_logits"):
+        assert "*)(k + " in lowered.source
+        assert not NARROW.search(lowered.source), "operands are not loaded 16 bytes at a time"
 
 
 # Instructions of the matrix units that products of bf16 and of fp8 must become.

@@ -11,16 +11,8 @@ import math
 
 import tilelang.language as T
 
+from tilelang_kernels.pieces import scoring
 from tilelang_kernels.pieces.arguments import aligned, name_of, row_bounds
-from tilelang_kernels.pieces.scoring import (
-    array_type,
-    fetch_operands,
-    load_operands,
-    operands,
-    product_scale,
-    product_type,
-    score_tile,
-)
 from tilelang_kernels.toolchain.targets import Target
 
 INFINITY, INT_MAX = float("inf"), 2**31 - 1
@@ -37,14 +29,15 @@ CONFIGURATIONS = [
 def kernel(target: Target, *, heads: int, dim: int, dtype: str, out_dtype: str):
     tile = target.tiles["mqa_logits"]
     keys, tokens = tile.rows, max(1, tile.columns // heads)
-    codes, product = array_type(target, dtype), product_type(target, dtype)
+    product, stored = scoring.product_type(target, dtype), scoring.word_type(target, dtype)
+    shape = dim // scoring.elements(dtype), scoring.words(target, dtype)  # of a row in memory
     packing = target.packing(product)
     rows, seq_len, width, out_row = T.dynamic("rows, seq_len, width, out_row")
 
     @T.prim_func
     def mqa_logits(
-        q: T.Tensor((rows * heads, dim), codes),
-        k: T.Tensor((seq_len, dim), codes),
+        q: T.Tensor((rows * heads, *shape), stored),
+        k: T.Tensor((seq_len, *shape), stored),
         weights: T.Tensor((rows, heads), "float32"),
         k_scale: T.Tensor((seq_len,), "float32"),
         row_start: T.Tensor((rows,), "int32"),
@@ -58,7 +51,9 @@ def kernel(target: Target, *, heads: int, dim: int, dtype: str, out_dtype: str):
         ) as (strip, row_block):
             q_tile = T.alloc_shared((tokens * heads, dim), product)
             k_tile = T.alloc_shared((keys, dim), product)
-            k_next = T.alloc_fragment((keys, dim), product)  # on its way while k_tile is scored
+            q_staged = scoring.staging(target, tokens * heads, dim, dtype)
+            # Keys are on their way while k_tile is scored.
+            k_staged = scoring.staging(target, keys, dim, dtype)
             dots = T.alloc_fragment((keys, tokens * heads), "float32")
             terms = T.alloc_fragment((keys, tokens, heads), "float32")
             scores = T.alloc_fragment((keys, tokens), "float32")
@@ -77,21 +72,22 @@ def kernel(target: Target, *, heads: int, dim: int, dtype: str, out_dtype: str):
             last = T.alloc_var("int32", init=T.truncdiv(highest + keys - 1, keys))
             last = T.max(T.min(last, end), first)
 
-            load_operands(target, q, first_row * heads, rows * heads, q_tile, dtype)
-            fetch_operands(target, k, first * keys, seq_len - 1, k_next, dtype)
+            scoring.fetch_rows(q, first_row * heads, rows * heads - 1, q_staged)
+            scoring.put_operands(target, q_staged, q_tile, dtype)
+            scoring.fetch_rows(k, first * keys, seq_len - 1, k_staged)
             for number in T.serial(first, last):
                 first_key = number * keys
-                T.copy(k_next, k_tile)
-                fetch_operands(target, k, first_key + keys, seq_len - 1, k_next, dtype)
+                scoring.put_operands(target, k_staged, k_tile, dtype)
+                scoring.fetch_rows(k, first_key + keys, seq_len - 1, k_staged)
                 T.gemm(k_tile, q_tile, dots, transpose_B=True, clear_accum=True, **packing)
-                score_tile(dots, weights, first_row, rows, terms, scores)
+                scoring.score_tile(dots, weights, first_row, rows, terms, scores)
                 for s, t in T.Parallel(keys, tokens):
                     row, key = first_row + t, first_key + s
                     if row < rows and key < seq_len:
                         start = T.max(row_start[row], 0)
                         column = key - compressed * start
                         inside = key >= start and key < row_end[row]
-                        score = k_scale[key] * (product_scale(target, dtype) * scores[s, t])
+                        score = k_scale[key] * (scoring.product_scale(target, dtype) * scores[s, t])
                         if (inside or fill != 0) and column >= 0 and column < width:
                             out[row, column] = T.if_then_else(inside, score, -INFINITY)
             if fill != 0:
@@ -123,8 +119,8 @@ def mqa_logits(run, q, k, weights, k_scale, row_start, row_end, layout, fill, ou
     run(
         kernel,
         configuration,
-        operands(run.target, q).view(-1, dim),
-        operands(run.target, k),
+        scoring.operands(run.target, q),
+        scoring.operands(run.target, k),
         aligned(weights),
         aligned(k_scale),
         *row_bounds(row_start, row_end, num_rows, seq_len, q.device),

@@ -12,17 +12,9 @@ import math
 import tilelang.language as T
 import torch
 
+from tilelang_kernels.pieces import scoring
 from tilelang_kernels.pieces.arguments import aligned, aligned_pages, chunks, name_of, page_chunks
 from tilelang_kernels.pieces.fp8 import E4M3FN
-from tilelang_kernels.pieces.scoring import (
-    array_type,
-    as_operand,
-    load_operands,
-    operands,
-    product_scale,
-    product_type,
-    score_tile,
-)
 from tilelang_kernels.toolchain.targets import Target
 
 INFINITY = float("inf")
@@ -38,16 +30,16 @@ CONFIGURATIONS = [
 def kernel(target: Target, *, heads: int, dim: int, out_dtype: str):
     tile = target.tiles["paged_mqa_logits"]
     keys, tokens = tile.rows, max(1, tile.columns // heads)
-    codes, product = array_type(target, E4M3FN), product_type(target, E4M3FN)
+    product, stored = scoring.product_type(target, E4M3FN), scoring.word_type(target, E4M3FN)
     batch, next_n, rows, max_pages, width = T.dynamic("batch, next_n, rows, max_pages, width")
     num_chunks, num_words = T.dynamic("num_chunks, num_words", "int64")
     out_row = T.dynamic("out_row", "int64")
-    key_chunks = dim // 16
+    key_chunks, chunk = dim // scoring.elements(E4M3FN), scoring.words(target, E4M3FN)
 
     @T.prim_func
     def paged_mqa_logits(
-        q: T.Tensor((rows * heads, dim), codes),
-        k: T.Tensor((num_chunks, 16), codes),
+        q: T.Tensor((rows * heads, key_chunks, chunk), stored),
+        k: T.Tensor((num_chunks, chunk), stored),
         k_scale: T.Tensor((num_words, 1), "float32"),
         weights: T.Tensor((rows, heads), "float32"),
         seq_lens: T.Tensor((batch, next_n), "int32"),
@@ -66,6 +58,8 @@ def kernel(target: Target, *, heads: int, dim: int, out_dtype: str):
         ) as (strip, token_block, request):
             q_tile = T.alloc_shared((tokens * heads, dim), product)
             k_tile = T.alloc_shared((keys, dim), product)
+            q_staged = scoring.staging(target, tokens * heads, dim, E4M3FN)
+            k_staged = scoring.staging(target, keys, dim, E4M3FN)
             dots = T.alloc_fragment((keys, tokens * heads), "float32")
             terms = T.alloc_fragment((keys, tokens, heads), "float32")
             scores = T.alloc_fragment((keys, tokens), "float32")
@@ -85,7 +79,8 @@ def kernel(target: Target, *, heads: int, dim: int, out_dtype: str):
             last = T.alloc_var("int32", init=T.truncdiv(T.min(longest, width) + keys - 1, keys))
             last = T.max(T.min(last, end), begin)
 
-            load_operands(target, q, first_row * heads, last_row * heads, q_tile, E4M3FN)
+            scoring.fetch_rows(q, first_row * heads, last_row * heads - 1, q_staged)
+            scoring.put_operands(target, q_staged, q_tile, E4M3FN)
             for number in T.serial(begin, last):
                 for s in T.Parallel(keys):
                     position = number * keys + s
@@ -97,19 +92,18 @@ def kernel(target: Target, *, heads: int, dim: int, out_dtype: str):
                     word = (first + page_size * key_chunks) * 4 + token
                     place[s] = T.if_then_else(exists, first + token * key_chunks, -1)
                     scale[s] = T.if_then_else(exists, k_scale[word, 0], 0)
-                for s, c, e in T.Parallel(keys, key_chunks, 16):
-                    k_tile[s, c * 16 + e] = T.if_then_else(
-                        place[s] >= 0,
-                        as_operand(target, k[place[s] + c, e], E4M3FN),
-                        T.cast(0, product),
+                for s, c, w in T.Parallel(*k_staged[0].shape):
+                    k_staged[0][s, c, w] = T.if_then_else(
+                        place[s] >= 0, k[place[s] + c, w], T.cast(0, stored)
                     )
+                scoring.put_operands(target, k_staged, k_tile, E4M3FN)
                 T.gemm(k_tile, q_tile, dots, transpose_B=True, clear_accum=True)
-                score_tile(dots, weights, first_row, last_row, terms, scores)
+                scoring.score_tile(dots, weights, first_row, last_row, terms, scores)
                 for s, t in T.Parallel(keys, tokens):
                     row, position = first_row + t, number * keys + s
                     if row < last_row and position < width:
                         inside = position < seq_lens[request, first_token + t]
-                        score = scale[s] * (product_scale(target, E4M3FN) * scores[s, t])
+                        score = scale[s] * (scoring.product_scale(target, E4M3FN) * scores[s, t])
                         if inside or fill != 0:
                             out[row, position] = T.if_then_else(
                                 inside and place[s] >= 0, score, -INFINITY
@@ -137,8 +131,8 @@ def paged_mqa_logits(run, q, cache, weights, seq_lens, block_table, fill, out) -
     run(
         kernel,
         {"heads": heads, "dim": dim, "out_dtype": name_of(out.dtype)},
-        operands(run.target, q).view(-1, dim),
-        chunks(cache, getattr(torch, array_type(run.target, E4M3FN))),
+        scoring.operands(run.target, q),
+        chunks(cache, getattr(torch, scoring.word_type(run.target, E4M3FN))),
         chunks(cache, torch.float32, 4),
         *(aligned(t) for t in (weights, seq_lens, block_table)),
         num_pages,

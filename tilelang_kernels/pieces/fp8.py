@@ -27,6 +27,12 @@ def torch_code_type(target: Target) -> torch.dtype:
     return getattr(torch, code_type(target))
 
 
+def in_pair(pair, which):
+    """A byte of two that have been loaded as a bfloat16."""
+    word = T.cast(T.reinterpret(pair, "uint16"), "uint32")
+    return T.cast(word >> which * 8 & 0xFF, "uint8")
+
+
 def code_value(target: Target, code):
     """The float32 that a code stands for, exactly."""
     if code_type(target) == E4M3FN:

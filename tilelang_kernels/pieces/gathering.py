@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import tilelang.language as T
 
 from tilelang_kernels.pieces.arguments import ALIGNMENT
+from tilelang_kernels.pieces.fp8 import in_pair
 from tilelang_kernels.pieces.records import Records
 
 HALVES = ALIGNMENT // 2  # in a chunk
@@ -99,8 +100,7 @@ def load_records(gather: Gather, views):
 def code_of(gather: Gather, s, c, e):
     if not in_pairs(gather.records):
         return gather.codes[s, c, e]
-    pair = T.cast(T.reinterpret(gather.codes[s, c, e // 2], "uint16"), "uint32")
-    return T.cast(pair >> e % 2 * 8 & 0xFF, "uint8")
+    return in_pair(gather.codes[s, c, e // 2], e % 2)
 
 
 @T.macro

@@ -3,14 +3,9 @@
 import tilelang.language as T
 import torch
 
-from tilelang_kernels.pieces.arguments import aligned, name_of
-from tilelang_kernels.pieces.fp8 import E4M3FN, FNUZ, code_type, code_value, fnuz_operand
+from tilelang_kernels.pieces.arguments import ALIGNMENT, aligned, name_of
+from tilelang_kernels.pieces.fp8 import E4M3FN, FNUZ, code_type, code_value, fnuz_operand, in_pair
 from tilelang_kernels.toolchain.targets import Target
-
-
-def array_type(target: Target, dtype: str) -> str:
-    """Of arrays in memory of operands of `dtype`."""
-    return code_type(target) if dtype == E4M3FN else dtype
 
 
 def product_type(target: Target, dtype: str) -> str:
@@ -23,45 +18,69 @@ def product_scale(target: Target, dtype: str) -> float:
     return 4.0 if product_type(target, dtype) == FNUZ else 1.0
 
 
+def in_pairs(target: Target, dtype: str) -> bool:
+    """Codes that are bytes come in pairs: TileLang has no vector of 16 zero bytes on AMD, and loads
+    bytes that it converts one at a time."""
+    return dtype == E4M3FN and code_type(target) == "uint8"
+
+
+def word_type(target: Target, dtype: str) -> str:
+    """Of words of operands in memory."""
+    if in_pairs(target, dtype):
+        return "bfloat16"
+    return code_type(target) if dtype == E4M3FN else dtype
+
+
+def words(target: Target, dtype: str) -> int:
+    """Of a chunk, 16 bytes."""
+    return ALIGNMENT // getattr(torch, word_type(target, dtype)).itemsize
+
+
+def elements(dtype: str) -> int:
+    """Of a chunk."""
+    return ALIGNMENT // getattr(torch, dtype).itemsize
+
+
 def operands(target: Target, tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor as an array of operands."""
-    return aligned(tensor).view(getattr(torch, array_type(target, name_of(tensor.dtype))))
+    """A tensor [..., dim] as an array of words of operands, [n, chunks, words]."""
+    dtype = name_of(tensor.dtype)
+    rows = aligned(tensor).view(-1, tensor.shape[-1]).view(getattr(torch, word_type(target, dtype)))
+    return rows.view(rows.shape[0], tensor.shape[-1] // elements(dtype), words(target, dtype))
 
 
-def as_operand(target: Target, element, dtype: str):
-    """An element of an array of `dtype` as an operand."""
-    if dtype != E4M3FN or target.fp8 == E4M3FN:
-        return element
-    if target.fp8 == FNUZ:
-        return fnuz_operand(element)
-    return T.cast(code_value(target, element), "bfloat16")
-
-
-def load_operands(target: Target, array, first_row, num_rows, tile, dtype: str):
-    """tile[i] = array[first_row + i], zeros from row num_rows on. tile: shared [n, dim]."""
-
-    @T.macro
-    def load(array, first_row, num_rows, tile):
-        n, dim = tile.shape
-        for i, d in T.Parallel(n, dim):
-            row = first_row + i
-            tile[i, d] = T.if_then_else(
-                row < num_rows,
-                as_operand(target, array[row, d], dtype),
-                T.cast(0, product_type(target, dtype)),
-            )
-
-    if array_type(target, dtype) == product_type(target, dtype):
-        return T.copy(array[first_row, 0], tile)
-    return load(array, first_row, num_rows, tile)
+def staging(target: Target, rows: int, dim: int, dtype: str):
+    """Registers for rows on their way to shared memory: as words, and as operands."""
+    chunks = dim // elements(dtype)
+    return (
+        T.alloc_fragment((rows, chunks, words(target, dtype)), word_type(target, dtype)),
+        T.alloc_fragment((rows, chunks, elements(dtype)), product_type(target, dtype)),
+    )
 
 
 @T.macro
-def fetch_operands(target: Target, array, first_row, last_row, tile, dtype: str):
-    """tile[i] = array[min(first_row + i, last_row)]. tile: registers [n, dim]."""
-    n, dim = tile.shape
-    for i, d in T.Parallel(n, dim):
-        tile[i, d] = as_operand(target, array[T.min(first_row + i, last_row), d], dtype)
+def fetch_rows(array, first_row, last_row, staged):
+    """The words of array[min(first_row + i, last_row)]."""
+    for i, c, w in T.Parallel(*staged[0].shape):
+        staged[0][i, c, w] = array[T.min(first_row + i, last_row), c, w]
+
+
+def operand_of(target: Target, staged, i, c, e, dtype: str):
+    if not in_pairs(target, dtype):
+        return staged[i, c, e]
+    code = in_pair(staged[i, c, e // 2], e % 2)
+    if target.fp8 == FNUZ:
+        return fnuz_operand(code)
+    return T.cast(code_value(target, code), "bfloat16")
+
+
+@T.macro
+def put_operands(target: Target, staged, tile, dtype: str):
+    """tile: shared [n, dim]."""
+    size = staged[1].shape[2]
+    for i, c, e in T.Parallel(*staged[1].shape):
+        staged[1][i, c, e] = operand_of(target, staged[0], i, c, e, dtype)
+    for i, c, e in T.Parallel(*staged[1].shape):
+        tile[i, c * size + e] = staged[1][i, c, e]
 
 
 @T.macro
