@@ -126,11 +126,11 @@ def test_a_pipelined_loop_is_refused():
 def test_sizes_that_do_not_fit_the_function_are_refused():
     function = mqa_logits.kernel(TARGETS["sm_80"], **MQA)
     row = torch.zeros(3, dtype=torch.int32)
-    arguments = [torch.zeros(24, 64), torch.zeros(5, 64), torch.zeros(3, 8), torch.zeros(5)]
+    arguments = [torch.zeros(24, 8, 8), torch.zeros(5, 8, 8), torch.zeros(3, 8), torch.zeros(5)]
     arguments += [row, row, 0, 1, torch.zeros(3, 5)]
     values = lowering.bind(function, arguments)
     assert (values["seq_len"], values["width"], values["out_row"]) == (5, 5, 5)
-    arguments[0] = torch.zeros(23, 64)
+    arguments[0] = torch.zeros(23, 8, 8)
     with pytest.raises(ValueError, match="size 0 of q must be 24; got 23"):
         lowering.bind(function, arguments)
 
