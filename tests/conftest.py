@@ -1,8 +1,8 @@
 """Every test runs with uninitialised memory poisoned, and with the extension.
 
 With DSA_TEST_GPU=1 the backend "emulated" is the GPU, with DSA_TEST_GPU=tilelang TileLang's kernels
-on it (dsa_kernels/testing/on_gpu.py), with
-DSA_TEST_TILELANG=sm_80 or sm_90a TileLang's kernels for that (dsa_kernels/testing/tilelang.py).
+on it (dsa_kernels/testing/on_gpu.py), with DSA_TEST_TILELANG=sm_80 or sm_90a those for that in the
+emulator (dsa_kernels/testing/tilelang.py).
 """
 
 from __future__ import annotations

@@ -27,6 +27,12 @@ def torch_code_type(target: Target) -> torch.dtype:
     return getattr(torch, code_type(target))
 
 
+def in_pairs(target: Target) -> bool:
+    """Codes that are bytes are loaded two at a time, as bfloat16: TileLang has no vector of 16 zero
+    bytes on AMD, and loads bytes that it converts one at a time."""
+    return code_type(target) == "uint8"
+
+
 def in_pair(pair, which):
     """A byte of two that have been loaded as a bfloat16."""
     word = T.cast(T.reinterpret(pair, "uint16"), "uint32")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import tilelang.language as T
 
 from tilelang_kernels.pieces.arguments import ALIGNMENT
-from tilelang_kernels.pieces.fp8 import in_pair
+from tilelang_kernels.pieces.fp8 import in_pair, in_pairs
 from tilelang_kernels.pieces.records import Records
 
 HALVES = ALIGNMENT // 2  # in a chunk
@@ -28,11 +28,6 @@ class Gather(NamedTuple):
     halves: Any  # registers [keys, chunks, 8]
 
 
-def in_pairs(records: Records) -> bool:
-    """Codes that are bytes are loaded as halves: TileLang has no vector of 16 zero bytes on AMD."""
-    return records.code_type == "uint8"
-
-
 def allocate(records: Records, keys: int) -> Gather:
     # A power of two, so that threads share chunks evenly.
     code_chunks = 1 << (records.quantised // ALIGNMENT - 1).bit_length() if records.quantised else 1
@@ -44,7 +39,7 @@ def allocate(records: Records, keys: int) -> Gather:
         T.alloc_shared((keys,), "int64"),
         T.alloc_shared((2, keys), "bool"),
         T.alloc_fragment((keys, code_chunks, HALVES), "bfloat16")
-        if in_pairs(records)
+        if in_pairs(records.target)
         else T.alloc_fragment((keys, code_chunks, ALIGNMENT), records.code_type),
         T.alloc_fragment((keys, code_chunks), "float32"),
         T.alloc_fragment((keys, half_chunks, HALVES), "bfloat16"),
@@ -79,7 +74,7 @@ def load_records(gather: Gather, views):
     codes, halves, scales = views
     records = gather.records
     if records.quantised:
-        chunks = halves if in_pairs(records) else codes
+        chunks = halves if in_pairs(records.target) else codes
         for s, c, e in T.Parallel(*gather.codes.shape):
             gather.codes[s, c, e] = T.if_then_else(
                 gather.data[s] >= 0, chunks[gather.data[s] + c, e], T.cast(0, chunks.dtype)
@@ -98,7 +93,7 @@ def load_records(gather: Gather, views):
 
 
 def code_of(gather: Gather, s, c, e):
-    if not in_pairs(gather.records):
+    if not in_pairs(gather.records.target):
         return gather.codes[s, c, e]
     return in_pair(gather.codes[s, c, e // 2], e % 2)
 

@@ -4,7 +4,7 @@ import tilelang.language as T
 import torch
 
 from tilelang_kernels.pieces.arguments import ALIGNMENT, aligned, name_of
-from tilelang_kernels.pieces.fp8 import E4M3FN, FNUZ, code_type, code_value, fnuz_operand, in_pair
+from tilelang_kernels.pieces.fp8 import E4M3FN, FNUZ, code_value, fnuz_operand, in_pair, in_pairs
 from tilelang_kernels.toolchain.targets import Target
 
 
@@ -18,17 +18,9 @@ def product_scale(target: Target, dtype: str) -> float:
     return 4.0 if product_type(target, dtype) == FNUZ else 1.0
 
 
-def in_pairs(target: Target, dtype: str) -> bool:
-    """Codes that are bytes come in pairs: TileLang has no vector of 16 zero bytes on AMD, and loads
-    bytes that it converts one at a time."""
-    return dtype == E4M3FN and code_type(target) == "uint8"
-
-
 def word_type(target: Target, dtype: str) -> str:
-    """Of words of operands in memory."""
-    if in_pairs(target, dtype):
-        return "bfloat16"
-    return code_type(target) if dtype == E4M3FN else dtype
+    """Of words of operands in memory: an operand, or two codes."""
+    return "bfloat16" if dtype == E4M3FN and in_pairs(target) else dtype
 
 
 def words(target: Target, dtype: str) -> int:
@@ -65,7 +57,7 @@ def fetch_rows(array, first_row, last_row, staged):
 
 
 def operand_of(target: Target, staged, i, c, e, dtype: str):
-    if not in_pairs(target, dtype):
+    if word_type(target, dtype) == dtype:
         return staged[i, c, e]
     code = in_pair(staged[i, c, e // 2], e % 2)
     if target.fp8 == FNUZ:
