@@ -74,8 +74,10 @@ def test_formula(backend, heads, dim, next_n, page_size, gap):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_long_request(backend):
-    case = Case([1500], 2, 64, 128, 64)
+@pytest.mark.parametrize(("heads", "page_size", "gap"), [(64, 64, 0), (8, 5, 7), (8, 700, 3)])
+def test_long_request(backend, heads, page_size, gap):
+    """Longer than a thread takes at once, in pages shorter and longer than it reads ahead."""
+    case = Case([1500], 2, heads, 128, page_size, gap)
     assert_close_to_gold(case.run(backend), case.gold(), case.run("reference"))
 
 

@@ -60,8 +60,9 @@ inline int64_t key_chunk(int64_t num_blocks, int64_t num_keys) {
 }
 
 // Scores keys [begin, end) for up to row_block() rows.
-// load_keys(first, count, uint32_t* words /* [count, words] */, float* scales, bool* exists): the
-// logit of a key that does not exist is -inf.
+// load_keys(first, count, uint32_t* words /* [count, words] */, float* scales, bool* exists) is
+// called for tile after tile, upwards, and returns whether all keys exist. If not, `exists` says
+// which do; the others' logits are -inf.
 template <class LoadKeys>
 void score_chunk(const ScoreShape& shape, const ScoreRow* rows, int num_rows, int64_t begin,
                  int64_t end, const LoadKeys& load_keys) {
@@ -97,7 +98,7 @@ void score_chunk(const ScoreShape& shape, const ScoreRow* rows, int num_rows, in
   const int tile_keys = shape.key_tile(num_rows);
   for (int64_t tile = first; tile < last; tile += tile_keys) {
     const int count = static_cast<int>(std::min<int64_t>(tile_keys, last - tile));
-    load_keys(tile, count, keys, scales, exists);
+    const bool all_exist = load_keys(tile, count, keys, scales, exists);
     for (int r = 0; r < num_rows; ++r) {
       const int64_t from = std::max(tile, rows[r].keys.start);
       const int64_t to = std::min(tile + count, rows[r].keys.end);
@@ -107,7 +108,7 @@ void score_chunk(const ScoreShape& shape, const ScoreRow* rows, int num_rows, in
       float* logits = direct ? static_cast<float*>(rows[r].out) + (from - rows[r].origin) : narrow;
       shape.math.score(keys + skip * words, n, queries + r * shape.row_words(), heads, words,
                        weights + r * lanes, scales + skip, logits);
-      for (int i = 0; i < n; ++i) {
+      for (int i = 0; !all_exist && i < n; ++i) {
         if (!exists[skip + i]) logits[i] = -INFINITY;
       }
       if (!direct)

@@ -20,15 +20,15 @@ void mqa_logits(const MqaLogitsParams& p) {
     return advance(p.out.data, p.out.dtype, row * p.out.stride[0]);
   };
   const auto load_keys = [&](int64_t first, int count, uint32_t* words, float* scales,
-                             bool* exists) {
+                             bool* /*exists*/) {
     load_words(shape.math, advance(p.k.data, p.k.dtype, first * p.k.stride[0]), p.k.dtype,
                p.k.stride[0], count, shape.head_dim, words);
-    std::fill_n(exists, count, true);
     if (p.k_scale) {
       std::copy_n(p.k_scale.as<const float>() + first, count, scales);
     } else {
       std::fill_n(scales, count, 1.0f);
     }
+    return true;
   };
 
   if (p.fill) {

@@ -9,6 +9,20 @@
 #include "prefetch.h"
 
 namespace dsa::cpu {
+namespace {
+
+// Touches the next keys that `walk` comes to, so many that waiting for translations is rare.
+void touch_keys(IndexKeyWalk& walk, int64_t end, int64_t head_dim) {
+  constexpr int64_t kKeys = 512;
+  for (const int64_t until = std::min(walk.position() + kKeys, end); walk.position() < until;) {
+    const auto keys = walk.next(until - walk.position());
+    if (keys.codes == nullptr) continue;
+    touch(keys.codes, keys.count * head_dim);
+    touch(keys.scales, keys.count * kIndexScaleBytes);
+  }
+}
+
+}  // namespace
 
 void paged_mqa_logits(const PagedMqaLogitsParams& p) {
   const int64_t batch = p.q.size[0], next_n = p.q.size[1], max_seq_len = p.out.size[1];
@@ -51,34 +65,37 @@ void paged_mqa_logits(const PagedMqaLogitsParams& p) {
                  out_of(row),
                  0};
     }
+    const int64_t end = std::min(begin + chunk, num_keys);
     const RequestPages pages(p.block_table, b, p.cache.size[0], p.cache.size[1]);
-    const auto prefetch_keys = [&](int64_t first, int64_t n) {
-      for (int64_t i = 0, run; i < n; i += run) {
-        const int64_t slot = pages.slot(first + i);
-        run = std::min(n - i, pages.rest_of_page(first + i));
-        if (slot < 0) continue;
-        const uint8_t* codes = index_codes(p.cache, slot);
-        if (slot % p.cache.size[1] == 0) touch(codes, p.cache.size[1] * p.cache.size[2]);
-        prefetch(codes, run * shape.head_dim);
+    IndexKeyWalk loaded(p.cache, pages, begin), asked(loaded), touched(loaded);
+    const auto ask_until = [&](int64_t position) {
+      while (asked.position() < std::min(position, end)) {
+        if (asked.position() == touched.position()) touch_keys(touched, end, shape.head_dim);
+        const auto keys = asked.next(std::min(position, touched.position()) - asked.position());
+        if (keys.codes != nullptr) prefetch(keys.codes, keys.count * shape.head_dim);
       }
     };
     const auto load_keys = [&](int64_t first, int n, uint32_t* words, float* scales, bool* exists) {
-      prefetch_keys(first + n, n);
-      for (int i = 0, run; i < n; i += run, words += run * shape.words()) {
-        const int64_t slot = pages.slot(first + i);  // and its page's next slots
-        run = static_cast<int>(std::min<int64_t>(n - i, pages.rest_of_page(first + i)));
-        std::fill_n(exists + i, run, slot >= 0);
-        if (slot < 0) {
-          std::fill_n(words, run * shape.words(), 0u);
-          std::fill_n(scales + i, run, 0.0f);
+      ask_until(first + 2 * n);
+      bool all_exist = true;
+      for (int64_t i = 0; i < n;) {
+        const auto keys = loaded.next(n - i);
+        const int count = static_cast<int>(keys.count);
+        if (keys.codes != nullptr) {
+          shape.math.load_fp8(keys.codes, shape.head_dim, count, shape.head_dim, words);
+          std::memcpy(scales + i, keys.scales, count * sizeof(float));
         } else {
-          shape.math.load_fp8(index_codes(p.cache, slot), shape.head_dim, run, shape.head_dim,
-                              words);
-          std::memcpy(scales + i, index_scale(p.cache, slot), run * sizeof(float));
+          std::fill_n(words, count * shape.words(), 0u);
+          std::fill_n(scales + i, count, 0.0f);
+          all_exist = false;
         }
+        std::fill_n(exists + i, count, keys.codes != nullptr);
+        words += count * shape.words();
+        i += count;
       }
+      return all_exist;
     };
-    score_chunk(shape, rows, count, begin, std::min(begin + chunk, num_keys), load_keys);
+    score_chunk(shape, rows, count, begin, end, load_keys);
   });
 }
 

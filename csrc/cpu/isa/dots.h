@@ -226,27 +226,27 @@ void combine(const uint32_t* p, int heads, int lanes, const uint32_t* const* val
 struct ScorePanel {
   const uint32_t* q;     // [words, lanes]
   const float* weights;  // [lanes]
-  int heads, lanes, words;
+  int lanes, words;
+  VecI heads;        // of the last vector: all ones, but zero in lanes past the last head
   bool first, last;  // of the panels
 };
 
-// part[i] += sum over the panel's heads of weight * relu(q . key i)
+// part[i] = sums[i * step] + sum over the panel's heads of weight * relu(q . key i)
 template <class Unit, int M, int V>
 inline __attribute__((always_inline)) void score_panel(const uint32_t* keys, const ScorePanel& p,
+                                                       const float* sums, int step,
                                                        VecF (&part)[M]) {
   VecF acc[M][V] = {};
   accumulate<Unit, M, V>(acc, EvenRows<M>(keys, p.words, 1), EvenColumns{p.q, p.lanes}, p.words);
-  // Lanes past the last head are zero, whatever their dot product is (0 * inf is NaN).
-  VecI last{};
-  for (int l = 0; l < kLanes; ++l) last[l] = (V - 1) * kLanes + l < p.heads ? -1 : 0;
-#pragma GCC unroll 4
-  for (int v = 0; v < V; ++v) {
-    const VecF w = load(p.weights + v * kLanes);
 #pragma GCC unroll 24
-    for (int i = 0; i < M; ++i) {
+  for (int i = 0; i < M; ++i) {
+    part[i] = load(sums + i * step);
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) {
       VecF dots = relu(acc[i][v]);
-      if (v == V - 1) dots = floats(bits(dots) & last);
-      part[i] = multiply_add(dots, w, part[i]);
+      // A lane without a head counts as zero, whatever its dot product is (0 * inf is NaN).
+      if (v == V - 1) dots = floats(bits(dots) & p.heads);
+      part[i] = multiply_add(dots, load(p.weights + v * kLanes), part[i]);
     }
   }
 }
@@ -255,13 +255,10 @@ inline __attribute__((always_inline)) void score_panel(const uint32_t* keys, con
 template <class Unit, int M, int V>
 void score_keys(const uint32_t* keys, int num_keys, const ScorePanel& p, float* parts,
                 const float* scales, float* out) {
+  constexpr float kZeros[kLanes] = {};
   for (; num_keys >= M; num_keys -= M, keys += M * p.words, scales += M, out += M) {
-    VecF part[M] = {};
-    if (!p.first) {
-#pragma GCC unroll 24
-      for (int i = 0; i < M; ++i) part[i] = load(parts + i * kLanes);
-    }
-    score_panel<Unit, M, V>(keys, p, part);
+    VecF part[M];
+    score_panel<Unit, M, V>(keys, p, p.first ? kZeros : parts, p.first ? 0 : kLanes, part);
     if (p.last) {
 #pragma GCC unroll 6
       for (int i = 0; i < M; i += 4) {
@@ -288,8 +285,10 @@ void score(const uint32_t* keys, int num_keys, const uint32_t* q, int heads, int
   for (int first = 0; first < heads; first += kPanel, q += int64_t{kPanel} * words) {
     const int here = heads - first < kPanel ? heads - first : kPanel;
     const int vectors = (here + kLanes - 1) / kLanes;
-    const ScorePanel p{q,          weights + first,      here, vectors * kLanes, words,
-                       first == 0, first + here == heads};
+    VecI last{};
+    for (int l = 0; l < kLanes; ++l) last[l] = (vectors - 1) * kLanes + l < here ? -1 : 0;
+    const ScorePanel p{q,    weights + first, vectors * kLanes,     words,
+                       last, first == 0,      first + here == heads};
     const auto run = [&](auto v) {
       constexpr int V = decltype(v)::value;
       score_keys<Unit, kAccumulators / V, V>(keys, num_keys, p, parts, scales, out);
