@@ -49,14 +49,14 @@ test: $(BUILT) ptx
 
 # The CUDA kernels: their PTX, which the emulator runs; with fatbins, for GPUs. Without nvcc neither.
 ptx: $(VENV)/.dependencies
-	@$(BIN)/python csrc/cuda/build.py --ptx-only
+	@$(BIN)/python -m csrc.cuda.build --ptx-only
 
 cuda: $(VENV)/.dependencies
-	@DSA_CUDA=1 $(BIN)/python csrc/cuda/build.py
+	@DSA_CUDA=1 $(BIN)/python -m csrc.cuda.build
 
 # nvdisasm's front end comes with Triton where no CUDA toolkit has it.
 sass-check: cuda $(VENV)/.ptx
-	$(BIN)/python csrc/cuda/sass_check.py $(ARGS)
+	$(BIN)/python -m csrc.cuda.sass_check $(ARGS)
 
 # Machine code is counted where ptxas and nvdisasm are.
 kernel-counts: $(BUILT) ptx $(VENV)/.ptx

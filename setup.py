@@ -52,8 +52,8 @@ class BuildWithCudaKernels(build_py):
             return
         folder = Path(self.build_lib) / "dsa_kernels" / "cuda"
         self.mkpath(str(folder))
-        sys.path.insert(0, str(ROOT / "csrc" / "cuda"))
-        import build  # csrc/cuda/build.py
+        sys.path.insert(0, str(ROOT))
+        from csrc.cuda import build
 
         for stem in build.main([]):
             self.copy_file(str(build.OUT / f"{stem}.fatbin"), str(folder))

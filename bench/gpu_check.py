@@ -20,10 +20,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
-from bench.gpu.environment import tool
 from bench.gpu.primitive_cases import cases
 from bench.gpu.small_cases import small_shapes
 from bench.suite import shapes
+from csrc.cuda import toolkit
 from dsa_kernels._op import OPS
 from dsa_kernels.cli import select
 from dsa_kernels.testing.on_gpu import VARIABLE
@@ -66,7 +66,7 @@ def environment(args: argparse.Namespace) -> Iterator[Command]:
 
 def build(args: argparse.Namespace) -> Iterator[Command]:
     yield Command([PYTHON, "setup.py", "-q", "build_ext", "--inplace"], 3600)
-    yield Command([PYTHON, "csrc/cuda/build.py"], 3600, {"DSA_CUDA": "1"})
+    yield Command([PYTHON, "-m", "csrc.cuda.build"], 3600, {"DSA_CUDA": "1"})
 
 
 def test_files(ops: list[str]) -> list[Path]:
@@ -84,7 +84,7 @@ def tests(args: argparse.Namespace) -> Iterator[Command]:
 
 
 def sanitizers(args: argparse.Namespace) -> Iterator[Command]:
-    sanitizer = tool("compute-sanitizer") or "compute-sanitizer"
+    sanitizer = toolkit.find("compute-sanitizer") or "compute-sanitizer"
     small = [f"{op}: {shape}" for op in sorted(OPS) for shape in small_shapes(op)]
     for name, options in SANITIZERS.items():
         arguments = ["--tool", name, *options, "--error-exitcode", "1"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -12,18 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from csrc.cuda import build, sass_check, toolkit
+
 ROOT = Path(__file__).parent.parent
-
-
-def load(name: str):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "csrc" / "cuda" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-build, sass_check = load("build"), load("sass_check")
-nvcc = build.find_nvcc()
+nvcc = toolkit.find("nvcc")
 needs_nvcc = pytest.mark.skipif(nvcc is None, reason="no nvcc on this machine")
 
 
@@ -40,9 +31,9 @@ def test_driver_declarations_are_those_of_the_header():
 
 
 def run_build(*arguments, **environment):
-    command = [sys.executable, str(ROOT / "csrc" / "cuda" / "build.py"), *arguments]
+    command = [sys.executable, "-m", "csrc.cuda.build", *arguments]
     env = {**os.environ, **environment}
-    return subprocess.run(command, env=env, capture_output=True, text=True)
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
 
 
 def test_without_nvcc_nothing_is_built(tmp_path):
@@ -130,8 +121,8 @@ def test_machine_code_that_changed_is_complained_of():
 def test_all_kernels_compile_clean_and_are_as_expected():
     """`make cuda`, then `make sass-check`."""
     assert run_build().returncode == 0
-    command = [sys.executable, str(ROOT / "csrc" / "cuda" / "sass_check.py")]
-    done = subprocess.run(command, capture_output=True, text=True)
+    command = [sys.executable, "-m", "csrc.cuda.sass_check"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

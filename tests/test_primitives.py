@@ -14,18 +14,16 @@ from bench.gpu.driver import Gpu
 from bench.gpu.primitive_cases import cases
 from bench.gpu.primitives import (
     BUILT,
-    build_module,
     check,
     compile_primitives,
     difference,
     emulated,
 )
+from csrc.cuda import toolkit
 from dsa_kernels.testing.emulation import SCHEDULES
 
 CASES = cases()
-pytestmark = pytest.mark.skipif(
-    build_module().find_nvcc() is None, reason="no nvcc on this machine"
-)
+pytestmark = pytest.mark.skipif(toolkit.find("nvcc") is None, reason="no nvcc on this machine")
 
 
 @pytest.fixture(scope="module")

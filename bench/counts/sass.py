@@ -12,15 +12,14 @@ import collections
 import dataclasses
 import math
 import re
-import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from bench.counts.emulated import PARTITIONS
+from csrc.cuda import toolkit
 
 INSTRUCTION = re.compile(r"/\*[0-9a-f]{4,}\*/\s+(@!?U?P\w+ )?\s*([A-Z][\w.]*)\s*([^;]*);")
 PTX_LINE = re.compile(r'//## File "\.nv_debug_ptx_txt", line (\d+)')
@@ -29,29 +28,18 @@ COLLECTIVES = {"tensor": re.compile(r"[HQI]G?MMA"), "shfl": re.compile(r"SHFL")}
 ENDS_BLOCK = {"BRA", "BRX", "JMP", "EXIT", "RET", "CALL"}
 
 
-def tool(name: str) -> str | None:
-    """Of the CUDA toolkit; nvdisasm may be Triton's."""
-    for candidate in (name, f"/usr/local/cuda/bin/{name}"):
-        if path := shutil.which(candidate):
-            return path
-    if name == "nvdisasm":
-        for folder in sys.path:
-            if (path := Path(folder) / "triton/backends/nvidia/bin" / name).is_file():
-                return str(path)
-    return None
-
-
 def missing_tool() -> str | None:
-    return next((f"{name} was not found" for name in ("ptxas", "nvdisasm") if not tool(name)), None)
+    lacking = (name for name in ("ptxas", "nvdisasm") if not toolkit.find(name))
+    return next((f"{name} was not found" for name in lacking), None)
 
 
 def disassemble(ptx: str, architecture: str = "sm_90a") -> str:
     with tempfile.TemporaryDirectory() as folder:
         source, cubin = Path(folder) / "kernel.ptx", Path(folder) / "kernel.cubin"
         source.write_text(ptx)
-        compiling = [tool("ptxas"), f"-arch={architecture}", "-lineinfo", source, "-o", cubin]
-        subprocess.run(compiling, check=True, capture_output=True)
-        command = [tool("nvdisasm"), "-c", "-gp", cubin]
+        options = [f"-arch={architecture}", "-lineinfo", source, "-o", cubin]
+        subprocess.run([toolkit.find("ptxas"), *options], check=True, capture_output=True)
+        command = [toolkit.find("nvdisasm"), "-c", "-gp", cubin]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 

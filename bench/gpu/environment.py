@@ -5,28 +5,15 @@ python -m bench.gpu.environment
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import torch
 
-from bench.gpu.primitives import build_module
+from csrc.cuda import toolkit
 from dsa_kernels.cli.info import environment
 
 HOPPER = (9, 0)
-
-
-def tool(name: str) -> str | None:
-    """A program of the CUDA toolkit: on PATH, beside nvcc, or where toolkits usually are."""
-    nvcc = build_module().find_nvcc()
-    folders = [Path(nvcc).resolve().parent] if nvcc else []
-    if home := os.environ.get("CUDA_HOME"):
-        folders.append(Path(home) / "bin")
-    folders.append(Path("/usr/local/cuda/bin"))
-    return shutil.which(name) or shutil.which(name, path=os.pathsep.join(map(str, folders)))
 
 
 def _last_line(*command: str) -> str | None:
@@ -71,7 +58,7 @@ def problems_and_facts() -> tuple[list[str], dict[str, str | None]]:
         name, capability = torch.cuda.get_device_name(), torch.cuda.get_device_capability()
         facts = {"GPU": name, "compute capability": ".".join(map(str, capability))}
         problems.append(gpu_problem(name, capability))
-    nvcc, sanitizer = build_module().find_nvcc(), tool("compute-sanitizer")
+    nvcc, sanitizer = toolkit.find("nvcc"), toolkit.find("compute-sanitizer")
     facts |= {
         "driver": driver_version(),
         "torch": f"{torch.__version__}, CUDA {torch.version.cuda}",

@@ -6,13 +6,13 @@ otherwise: then the differences are reported and held to a limit.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
+
+from csrc.cuda import build, toolkit
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "tests" / "cuda" / "primitives.cu"
@@ -64,19 +64,9 @@ class Primitive:
         return f"{self.kernel}, grid {self.grid}, block {self.block}{cluster}"
 
 
-def build_module() -> ModuleType:
-    """csrc/cuda/build.py, which is a script and in no package."""
-    path = ROOT / "csrc" / "cuda" / "build.py"
-    spec = importlib.util.spec_from_file_location("cuda_build", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def compile_primitives(*, ptx_only: bool) -> Path:
     """The stem of build/primitives/primitives.{ptx,fatbin}; raises SystemExit where nvcc fails."""
-    build = build_module()
-    nvcc = build.find_nvcc()
+    nvcc = toolkit.find("nvcc")
     if nvcc is None:
         raise SystemExit("nvcc (CUDA 13 or newer) was not found")
     BUILT.mkdir(parents=True, exist_ok=True)

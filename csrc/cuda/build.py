@@ -1,12 +1,11 @@
 """Compiles csrc/cuda/<op>/<arch>.cu: PTX by nvcc, and from that very PTX a fatbin.
 
-    python csrc/cuda/build.py [--ptx-only] [--out DIR] [--fault N] [--op NAME ...]
+    python -m csrc.cuda.build [--ptx-only] [--out DIR] [--fault N] [--op NAME ...]
 
 Writes <op>.<arch>.ptx and <op>.<arch>.fatbin into DIR (default dsa_kernels/cuda), which is where
 the launcher looks; the emulator takes the PTX, a GPU the fatbin. What is up to date stays. Fails on
-a ptxas warning, a spill, or local memory. Needs nvcc 13 or newer: NVCC, on PATH, or in
-/usr/local/cuda. Without one it says so and builds nothing; DSA_CUDA=1 makes that an error,
-DSA_CUDA=0 wants nothing.
+a ptxas warning, a spill, or local memory. Needs nvcc 13 or newer (toolkit.py says where).
+Without one it says so and builds nothing; DSA_CUDA=1 makes that an error, DSA_CUDA=0 wants nothing.
 """
 
 from __future__ import annotations
@@ -15,11 +14,12 @@ import argparse
 import hashlib
 import os
 import re
-import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from csrc.cuda import toolkit
 
 CSRC = Path(__file__).resolve().parents[1]
 OUT = CSRC.parent / "dsa_kernels" / "cuda"
@@ -31,13 +31,6 @@ ARCHITECTURES = {
 }
 INCLUDE = re.compile(r'^#include "(.+)"', re.MULTILINE)
 CLEAN = "0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads"
-
-
-def find_nvcc() -> str | None:
-    for candidate in (os.environ.get("NVCC"), "nvcc", "/usr/local/cuda/bin/nvcc"):
-        if candidate and (path := shutil.which(candidate)):
-            return path
-    return None
 
 
 def sources(ops: list[str] | None = None) -> list[Path]:
@@ -126,7 +119,7 @@ def main(arguments: list[str] | None = None) -> list[str]:
     parser.add_argument("--op", action="append", help="this op's kernels only")
     options = parser.parse_args(arguments)
     wanted = os.environ.get("DSA_CUDA", "auto")
-    nvcc = None if wanted == "0" else find_nvcc()
+    nvcc = None if wanted == "0" else toolkit.find("nvcc")
     if nvcc is None:
         reason = "DSA_CUDA=0" if wanted == "0" else "nvcc (CUDA 13 or newer) was not found"
         message = f"The CUDA kernels are left out: {reason}."

@@ -1,13 +1,13 @@
 """Holds the machine code of the CUDA kernels to csrc/cuda/sass.json.
 
-    python csrc/cuda/sass_check.py [--update] [--code DIR]
+    python -m csrc.cuda.sass_check [--update] [--code DIR]
 
 Of every kernel for sm_90a (sm_90 where it has no code of its own): registers; shared memory, but
 for what launches add (static_asserts hold that); how often each instruction that says what the
 kernel is occurs (tensor cores, tensor copies, barriers); and how many instructions one iteration
 of its main loops has: of products, of copies to shared memory, of plain memory accesses. Fails
 where a kernel is missing, uses local memory, lost or gained such an instruction, or grew; --update
-writes the file anew. Needs cuobjdump: on PATH, or Triton's.
+writes the file anew. Needs cuobjdump, of the CUDA toolkit or of the package triton.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import shutil
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
+
+from csrc.cuda import toolkit
 
 EXPECTED = Path(__file__).with_name("sass.json")
 CODE = Path(__file__).resolve().parents[2] / "dsa_kernels" / "cuda"
@@ -33,16 +33,6 @@ LOOPS = {
 }
 INSTRUCTION = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)\s*([^;]*);")
 SLACK = 1.02  # other versions of ptxas move a few instructions
-
-
-def find_cuobjdump() -> str:
-    if path := shutil.which("cuobjdump"):
-        return path
-    for folder in sys.path:
-        candidate = Path(folder) / "triton/backends/nvidia/bin/cuobjdump"
-        if candidate.is_file():
-            return str(candidate)
-    raise SystemExit("cuobjdump was not found: install the CUDA toolkit, or the package triton")
 
 
 def output_of(*command: str) -> str:
@@ -141,7 +131,9 @@ def main() -> None:
     fatbins = sorted(options.code.glob("*.fatbin"))
     if not fatbins:
         raise SystemExit(f"no fatbins in {options.code}: run `make cuda`")
-    cuobjdump = find_cuobjdump()
+    cuobjdump = toolkit.find("cuobjdump")
+    if cuobjdump is None:
+        raise SystemExit("cuobjdump was not found: install the CUDA toolkit, or the package triton")
     measured: dict[str, dict] = {}
     for path in fatbins:
         measured |= measure(path, cuobjdump)
