@@ -279,6 +279,7 @@ def test_direct_call_with_bad_arguments_raises():
         (Q, K, W, None, None, None, "full", True, out[:, :5]),
         (Q, K, W, None, None, None, "other", True, out),
         (Q[:, :3], K, W[:, :3], None, None, None, "full", True, out),
+        (torch.cat([Q] * 5, 1), K, torch.cat([W] * 5, 1), None, None, None, "full", True, out),
     ):
         with pytest.raises(RuntimeError, match="mqa_logits: "):
             op(*args)

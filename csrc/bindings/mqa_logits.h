@@ -6,7 +6,8 @@
 namespace dsa {
 
 inline void check_indexer_shape(Call& op, int64_t num_heads, int64_t head_dim) {
-  STD_TORCH_CHECK(num_heads >= 8 && num_heads % 8 == 0, op, ": num_heads must be a multiple of 8.");
+  STD_TORCH_CHECK(num_heads == 8 || num_heads == 16 || num_heads == 32 || num_heads == 64, op,
+                  ": num_heads must be 8, 16, 32 or 64; got ", num_heads, ".");
   STD_TORCH_CHECK(head_dim >= 1 && head_dim <= kMaxIndexDim, op, ": head_dim must be at most ",
                   kMaxIndexDim, "; got ", head_dim, ".");
 }

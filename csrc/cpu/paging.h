@@ -11,7 +11,7 @@ struct RequestPages {
 
   RequestPages(const View<2>& block_table, int64_t request, int64_t num_pages, int64_t page_size)
       : pages(block_table.as<const int32_t>() + request * block_table.stride[0]),
-        max_pages(block_table.size[1]),
+        max_pages(num_pages == 0 ? 0 : block_table.size[1]),  // page_size may then be anything
         num_pages(num_pages),
         page_size(page_size) {}
 

@@ -130,10 +130,12 @@ void bisect(const SelectPasses& passes, const float* x, int64_t n, int64_t first
 }
 
 // Narrows the bracket of a row that the first sample did not settle, until T is found or no more
-// than `capacity` entries are >= low.
+// than `capacity` entries are >= low, a number: a pass collects none for a NaN.
 void search_row(const SelectPasses& passes, const float* x, int64_t n, int64_t k,
                 const Guess& guess, int64_t capacity, Bracket& bracket) {
-  const auto settled = [&] { return bracket.found() || bracket.at_low() <= capacity; };
+  const auto settled = [&] {
+    return bracket.found() || (bracket.low() > kNan && bracket.at_low() <= capacity);
+  };
   if (guess.heavy) {
     count_and_learn(passes, x, n, {kLowest, guess.low, guess.low + 1}, bracket);
   }
