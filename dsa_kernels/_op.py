@@ -140,7 +140,7 @@ class Op:
         torch.library.register_fake(f"{NAMESPACE}::{qualified}", _returns_nothing, lib=_library)
         packet = getattr(getattr(torch.ops, NAMESPACE), self.name)
         overload = packet.default if backend == "native" else getattr(packet, backend)
-        _library.impl(qualified, _refuse_gradients(self, overload), "Autograd")
+        _library.impl(qualified, _without_gradients(self, overload), "Autograd")
         self._overloads[backend] = overload
 
     def __call__(self, *args, backend: str | None = None) -> None:
@@ -204,22 +204,24 @@ class Op:
                 self._mismatch(spec, value, values, note, ValueError)
 
     def _check_strides(self, spec, value) -> None:
-        if value.numel() == 0:
-            return
+        # Empty tensors may have any strides. Asked last: torch.compile may not know the answer.
         expected = 1
         for dim in range(value.dim() - 1, -1, -1):
             size, stride = value.shape[dim], value.stride(dim)
             if dim >= spec.packed_from:
-                if size > 1 and stride != expected:
+                if stride != expected and size > 1 and value.numel() != 0:
                     what = "contiguous" if spec.packed_from == 0 else "contiguous in its last dim"
                     if 0 < spec.packed_from < value.dim() - 1:
                         what = f"contiguous within each {spec.dims[spec.packed_from - 1][0]} entry"
+                    remedy = "Make it so with .contiguous()"
+                    if spec.written:
+                        remedy = "Allocate it so: a copy would take the writes"
                     self.fail(
                         f"{spec.name} {spec.shape_text()} must be {what}; got strides "
-                        f"{list(value.stride())}. Make it so with .contiguous()."
+                        f"{list(value.stride())}. {remedy}."
                     )
                 expected = expected * size
-            elif spec.written and size > 1 and stride == 0:
+            elif spec.written and stride == 0 and size > 1 and value.numel() != 0:
                 self.fail(
                     f"{spec.name} {spec.shape_text()} is written, so it must not overlap itself; "
                     f"got strides {list(value.stride())}. Pass a tensor that is not expanded."
@@ -284,7 +286,7 @@ class Op:
             return _native_problem or "the extension has no CPU kernel for this op"
         if backend == "emulated" and device == "cpu" and self._has_kernel(backend, "CPU"):
             return emulation_problem(self.name)
-        if backend == "tilelang" and self._has_kernel(backend, device.upper()):
+        if backend == "tilelang" and device == "cuda" and self._has_kernel(backend, "CUDA"):
             return _tilelang.problem()
         return f"this version has no {backend} implementation for {device}"
 
@@ -307,11 +309,13 @@ def _returns_nothing(*args) -> None:
     return None
 
 
-def _refuse_gradients(op: Op, overload):
-    """Autograd kernel: no op has a backward, and a gradient must not go missing in silence.
+def _without_gradients(op: Op, overload):
+    """Autograd kernel: no op has a backward, and a gradient must not go missing, or be that of
+    values since overwritten, in silence.
 
-    Tensors made under torch.inference_mode() never come here.
+    Calls whose tensors were all made under torch.inference_mode() never come here.
     """
+    written = [op.arguments.index(spec.name) for spec in op.tensors if spec.written]
 
     def kernel(*args):
         if torch.is_grad_enabled():
@@ -322,7 +326,10 @@ def _refuse_gradients(op: Op, overload):
                         "torch.no_grad() or pass a detached tensor."
                     )
         with torch._C._AutoDispatchBelowAutograd():
-            return overload(*args)
+            overload(*args)
+        for i in written:
+            if not args[i].is_inference():
+                torch.autograd.graph.increment_version(args[i])
 
     return kernel
 

@@ -168,6 +168,21 @@ def check_compiled(op: str, backend: str, compiler: str) -> None:
             assert_bitwise_equal(t, e, "a returned tensor")
 
 
+def test_compile_with_sizes_that_are_data():
+    step = torch.compile(
+        lambda scores, mask: dsa_kernels.topk_indices(scores[mask], 8), fullgraph=True
+    )
+    scores, mask = torch.randn(5, 20), torch.tensor([1, 0, 1, 1, 0]).bool()
+    assert_bitwise_equal(step(scores, mask), dsa_kernels.topk_indices(scores[mask], 8))
+
+
+def test_no_advice_that_loses_writes():
+    """.contiguous() of an output is another tensor."""
+    out = torch.zeros(8, 4, dtype=torch.int32).t()
+    with pytest.raises(ValueError, match="must be contiguous.*Allocate it so"):
+        dsa_kernels.topk_indices(torch.randn(4, 20), 8, out=out)
+
+
 def flat(results) -> list:
     if isinstance(results, torch.Tensor):
         return [results]
@@ -230,6 +245,21 @@ def test_requires_grad_raises(op):
             grad = [*args[:i], a.detach().clone().requires_grad_(), *args[i + 1 :]]
             with pytest.raises(ValueError, match=f"{op}: {name} requires grad"):
                 overload(op, "native")(*grad)
+
+
+@each_overload
+def test_autograd_learns_of_writes(op, backend):
+    """A tensor saved for backward and then overwritten must make backward() raise."""
+    args = copy_written(OPS[op], arguments(op))
+    tensors = {n: t for n, t in named(OPS[op], args).items() if isinstance(t, torch.Tensor)}
+    before = {n: t._version for n, t in tensors.items()}
+    overload(op, backend)(*args)
+    written = {spec.name for spec in OPS[op].tensors if spec.written}
+    assert {n for n, t in tensors.items() if t._version > before[n]} == written
+    if backend != "reference":  # torch's own operations refuse outputs that have no version
+        with torch.inference_mode():
+            args = copy_written(OPS[op], arguments(op))
+        overload(op, backend)(*args)
 
 
 class Recorder(torch.utils._python_dispatch.TorchDispatchMode):
