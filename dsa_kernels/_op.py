@@ -154,6 +154,16 @@ class Op:
     def fail(self, message: str, kind: type[Exception] = ValueError):
         raise kind(f"{self.name}: {message}")
 
+    def check_integer(self, name: str, value) -> None:
+        if not isinstance(value, int | torch.SymInt):
+            self.fail(f"{name} must be an integer; got {value!r}.", TypeError)
+
+    def check_size_of(self, name: str, size: int | None, out, dim: int) -> None:
+        """A size that is given beside an output has to be the output's."""
+        if size is not None and has_dims(out, 2) and out.shape[dim] != size:
+            of = ("rows", "columns")[dim]
+            self.fail(f"{name} must be out's number of {of}; got {size} and {list(out.shape)}.")
+
     def check(self, *args) -> str:
         """Raises TypeError or ValueError where `args` break the contract; returns the device type.
 
@@ -303,6 +313,11 @@ class Op:
     def _has_kernel(self, backend: str, key: str) -> bool:
         qualified = f"{NAMESPACE}::{self.name}" + ("" if backend == "native" else f".{backend}")
         return torch._C._dispatch_has_kernel_for_dispatch_key(qualified, key)
+
+
+def has_dims(value, dims: int) -> bool:
+    """Whether a public function may look at sizes of an argument that is not checked yet."""
+    return isinstance(value, torch.Tensor) and value.dim() == dims
 
 
 def _returns_nothing(*args) -> None:

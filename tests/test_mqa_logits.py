@@ -202,6 +202,18 @@ def test_empty(backend):
 
 Q, K, W, S = make(2, 8, 64, 10, torch.float32)
 ERRORS = {
+    "no dims": (
+        lambda: dsa_kernels.mqa_logits(Q, torch.tensor(1.0), W),
+        ValueError,
+        r"mqa_logits: k must be .* got float32 \[\] on cpu",
+    ),
+    "width is not out's": (
+        lambda: dsa_kernels.mqa_logits(
+            Q, K, W, layout="compressed", width=5, out=torch.empty(2, 7)
+        ),
+        ValueError,
+        r"width must be out's number of columns; got 5 and \[2, 7\]",
+    ),
     "heads": (
         lambda: dsa_kernels.mqa_logits(Q[:, :7], K, W[:, :7]),
         ValueError,

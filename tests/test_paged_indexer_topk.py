@@ -89,6 +89,11 @@ def test_rows_do_not_depend_on_the_batch_or_threads(backend, threads):
 GOOD = Case([6, 6], next_n=2)
 ERRORS = {
     "topk": ({"topk": 0}, ValueError, r"topk must be in \[1, 4096\]; got 0"),
+    "max_seq_len 2^40": (
+        {"max_seq_len": 2**40},
+        ValueError,
+        r"max_seq_len must be in \[0, 2\^31\)",
+    ),
     "max_seq_len": ({"max_seq_len": -1}, ValueError, r"max_seq_len must be in \[0, 2\^31\)"),
     "workspace": (
         {"workspace": torch.empty(71, dtype=torch.uint8)},

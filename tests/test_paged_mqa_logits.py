@@ -238,6 +238,13 @@ def call(**change):
 
 
 ERRORS = {
+    "max_seq_len is not out's": (
+        {"max_seq_len": 9, "out": torch.empty(4, 8)},
+        ValueError,
+        r"max_seq_len must be out's number of columns; got 9 and \[4, 8\]",
+    ),
+    "max_seq_len is no integer": ({"max_seq_len": 9.0}, TypeError, r"be an integer; got 9\.0"),
+    "no weights": ({"weights": None}, TypeError, "weights must be .* got NoneType"),
     "q dtype": (
         {"q": GOOD.q.bfloat16()},
         TypeError,

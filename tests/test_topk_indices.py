@@ -31,7 +31,16 @@ def oracle(row: list[float], topk: int) -> list[int]:
 
 
 # The last three: more than the CPU bisects in place, and no more than it collects at once.
-SIZES = [(1, 1), (7, 8), (300, 64), (2500, 2048), (5000, 4096), (5000, 1024), (6900, 2048), (12_000, 2048)]
+SIZES = [
+    (1, 1),
+    (7, 8),
+    (300, 64),
+    (2500, 2048),
+    (5000, 4096),
+    (5000, 1024),
+    (6900, 2048),
+    (12_000, 2048),
+]
 HOSTILE = [name for name, _ in hostile_rows(8, torch.Generator())]
 
 
@@ -163,6 +172,11 @@ ERRORS = {
         r"topk_indices: scores must be float32 \[num_rows, seq_len\]; got bfloat16 \[4, 128\] on "
         r"cpu\. Convert with \.float\(\) or pass out_dtype=torch\.float32 to mqa_logits\.",
     ),
+    "topk is None": (
+        lambda: dsa_kernels.topk_indices(torch.zeros(4, 8), None),
+        TypeError,
+        "topk_indices: topk must be an integer; got None",
+    ),
     "not a tensor": (lambda: dsa_kernels.topk_indices([1.0], 2), TypeError, "got list"),
     "rank": (lambda: dsa_kernels.topk_indices(torch.zeros(4), 2), ValueError, r"got float32 \[4\]"),
     "topk too small": (
@@ -246,7 +260,14 @@ def test_direct_call_with_bad_arguments_raises():
             op(*args)
 
 
-SAMPLED_SIZES = [(5000, 64), (5000, 1024), (6900, 2048), (12_000, 2048), (20_000, 2048), (131_072, 2048)]
+SAMPLED_SIZES = [
+    (5000, 64),
+    (5000, 1024),
+    (6900, 2048),
+    (12_000, 2048),
+    (20_000, 2048),
+    (131_072, 2048),
+]
 ADVERSARIAL = [name for name, _ in adversarial_rows(8192, 8)]
 
 

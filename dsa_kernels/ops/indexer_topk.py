@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from dsa_kernels._op import Op
+from dsa_kernels._op import Op, has_dims
 from dsa_kernels.ops.mqa_logits import SCORE_TENSORS, check_indexer_shape
 from dsa_kernels.ops.topk_indices import check_topk
 from dsa_kernels.reference.indexer_topk import indexer_topk as reference
@@ -35,7 +35,7 @@ def check_workspace(op: Op, args: dict, seq_len: int, rows_together: int) -> Non
 
 def _check(args: dict, sizes: dict) -> None:
     check_indexer_shape(OP, sizes)
-    check_topk(OP, args)
+    check_topk(OP, args["topk"])
     check_workspace(OP, args, sizes["seq_len"], 1)
 
 
@@ -85,9 +85,10 @@ def indexer_topk(
     Raises:
         TypeError, ValueError: an argument that does not fit the table above, or requires grad.
     """
-    if isinstance(q, torch.Tensor) and isinstance(k, torch.Tensor):
+    check_topk(OP, topk)
+    if has_dims(q, 3) and has_dims(k, 2):
         if out is None:
-            out = q.new_empty((q.shape[0], max(topk, 0)), dtype=torch.int32)
+            out = q.new_empty((q.shape[0], topk), dtype=torch.int32)
         if workspace is None:
             size = workspace_bytes(q.shape[0], k.shape[0])
             workspace = q.new_empty((size,), dtype=torch.uint8)

@@ -83,9 +83,6 @@ def mla_cache_gather(
             fmt = FP8_FORMATS.get(cache_format)
             d_qk = cache.shape[2] if fmt is None else fmt.d_qk
             out = cache.new_zeros((num_tokens, d_qk), dtype=out_dtype)
-    elif (
-        num_tokens is not None and isinstance(out, torch.Tensor) and out.shape[:1] != (num_tokens,)
-    ):
-        OP.fail(f"num_tokens must be out's number of rows; got {num_tokens} and {list(out.shape)}.")
+    OP.check_size_of("num_tokens", num_tokens, out, 0)
     OP(cache, block_table, cu_seq_lens, seq_start, cache_format, out, backend=backend)
     return out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from dsa_kernels._op import Op
+from dsa_kernels._op import Op, has_dims
 from dsa_kernels.reference.mqa_logits import mqa_logits as reference
 
 NUM_HEADS = (8, 16, 32, 64)
@@ -83,7 +83,8 @@ def mqa_logits(
             past `width` are dropped.
         width: columns in the compressed layout (default seq_len).
         fill: write -inf into columns without a key; else leave them untouched.
-        out_dtype: float32, or bfloat16 (rounded to nearest once, from the fp32 result).
+        out_dtype: float32, or bfloat16 (rounded to nearest once, from the fp32 result), of an `out`
+            that is allocated here.
         out: [num_rows, width] to write into; None allocates it.
         backend: exactly this backend, or None for the best available.
 
@@ -93,7 +94,8 @@ def mqa_logits(
     Raises:
         TypeError, ValueError: an argument that does not fit the table above, or requires grad.
     """
-    if out is None and isinstance(q, torch.Tensor) and isinstance(k, torch.Tensor):
+    OP.check_size_of("width", width, out, 1)
+    if out is None and has_dims(q, 3) and has_dims(k, 2):
         out = q.new_empty((q.shape[0], k.shape[0] if width is None else width), dtype=out_dtype)
     OP(q, k, weights, k_scale, row_start, row_end, layout, fill, out, backend=backend)
     return out

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import torch
 
-from dsa_kernels._op import Op
+from dsa_kernels._op import Op, has_dims
 from dsa_kernels.ops.indexer_topk import check_workspace, workspace_bytes
 from dsa_kernels.ops.paged_mqa_logits import SCORE_TENSORS, check_paged_shape, lengths_per_token
 from dsa_kernels.ops.topk_indices import check_topk
 from dsa_kernels.reference.paged_indexer_topk import paged_indexer_topk as reference
 
 
+def check_max_seq_len(max_seq_len: int) -> None:
+    OP.check_integer("max_seq_len", max_seq_len)
+    if not 0 <= max_seq_len < 2**31:
+        OP.fail(f"max_seq_len must be in [0, 2^31); got {max_seq_len}.")
+
+
 def _check(args: dict, sizes: dict) -> None:
     check_paged_shape(OP, sizes)
-    check_topk(OP, args)
-    if not 0 <= args["max_seq_len"] < 2**31:
-        OP.fail(f"max_seq_len must be in [0, 2^31); got {args['max_seq_len']}.")
+    check_topk(OP, args["topk"])
+    check_max_seq_len(args["max_seq_len"])
     check_workspace(OP, args, args["max_seq_len"], sizes["next_n"])
 
 
@@ -66,12 +71,14 @@ def paged_indexer_topk(
     Raises:
         TypeError, ValueError: an argument that does not fit the table above, or requires grad.
     """
-    if isinstance(q, torch.Tensor) and q.dim() == 4:
+    check_topk(OP, topk)
+    check_max_seq_len(max_seq_len)
+    if has_dims(q, 4) and has_dims(weights, 2):
         seq_lens = lengths_per_token(seq_lens, q.shape[1])
         if out is None:
-            out = q.new_empty((len(weights), max(topk, 0)), dtype=torch.int32)
+            out = q.new_empty((weights.shape[0], topk), dtype=torch.int32)
         if workspace is None:
-            size = workspace_bytes(len(weights), max(max_seq_len, 0), q.shape[1])
+            size = workspace_bytes(weights.shape[0], max_seq_len, q.shape[1])
             workspace = q.new_empty((size,), dtype=torch.uint8)
     OP(
         q,

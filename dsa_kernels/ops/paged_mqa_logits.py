@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from dsa_kernels._op import Op
+from dsa_kernels._op import Op, has_dims
 from dsa_kernels.ops.mqa_logits import check_indexer_shape
 from dsa_kernels.reference.paged_mqa_logits import paged_mqa_logits as reference
 
@@ -83,7 +83,8 @@ def paged_mqa_logits(
             [0, num_pages), or past the table, scores -inf.
         max_seq_len: columns of the result; keys past it are not scored. Needed without `out`.
         fill: write -inf into columns past a row's length; else leave them untouched.
-        out_dtype: float32, or bfloat16 (rounded to nearest once, from the fp32 result).
+        out_dtype: float32, or bfloat16 (rounded to nearest once, from the fp32 result), of an `out`
+            that is allocated here.
         out: [batch * next_n, max_seq_len] to write into; None allocates it.
         backend: exactly this backend, or None for the best available.
 
@@ -93,11 +94,14 @@ def paged_mqa_logits(
     Raises:
         TypeError, ValueError: an argument that does not fit the table above, or requires grad.
     """
-    if isinstance(q, torch.Tensor) and q.dim() == 4:
+    if max_seq_len is not None:
+        OP.check_integer("max_seq_len", max_seq_len)
+    elif out is None:
+        OP.fail("max_seq_len must be given where out is not.", TypeError)
+    OP.check_size_of("max_seq_len", max_seq_len, out, 1)
+    if has_dims(q, 4) and has_dims(weights, 2):
         seq_lens = lengths_per_token(seq_lens, q.shape[1])
         if out is None:
-            if max_seq_len is None:
-                OP.fail("max_seq_len must be given where out is not.", TypeError)
-            out = q.new_empty((len(weights), max_seq_len), dtype=out_dtype)
+            out = q.new_empty((weights.shape[0], max_seq_len), dtype=out_dtype)
     OP(q, cache, weights, seq_lens, block_table, fill, out, backend=backend)
     return out

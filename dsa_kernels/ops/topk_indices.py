@@ -10,9 +10,10 @@ from dsa_kernels.reference.topk_indices import topk_indices as reference
 MAX_TOPK = 4096
 
 
-def check_topk(op: Op, args: dict) -> None:
-    if not 1 <= args["topk"] <= MAX_TOPK:
-        op.fail(f"topk must be in [1, {MAX_TOPK}]; got {args['topk']}.")
+def check_topk(op: Op, topk: int) -> None:
+    op.check_integer("topk", topk)
+    if not 1 <= topk <= MAX_TOPK:
+        op.fail(f"topk must be in [1, {MAX_TOPK}]; got {topk}.")
 
 
 OP = Op(
@@ -28,7 +29,7 @@ OP = Op(
         "out": "int32 [num_rows, topk]",
     },
     reference=reference,
-    check=lambda args, sizes: check_topk(OP, args),
+    check=lambda args, sizes: check_topk(OP, args["topk"]),
 )
 
 
@@ -63,7 +64,8 @@ def topk_indices(
     Raises:
         TypeError, ValueError: an argument that does not fit the table above, or requires grad.
     """
+    check_topk(OP, topk)
     if out is None and isinstance(scores, torch.Tensor) and scores.dim() == 2:
-        out = scores.new_empty((scores.shape[0], max(topk, 0)), dtype=torch.int32)
+        out = scores.new_empty((scores.shape[0], topk), dtype=torch.int32)
     OP(scores, row_start, row_end, topk, out, backend=backend)
     return out
