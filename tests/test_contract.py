@@ -179,7 +179,7 @@ def test_compile_with_sizes_that_are_data():
 def test_no_advice_that_loses_writes():
     """.contiguous() of an output is another tensor."""
     out = torch.zeros(8, 4, dtype=torch.int32).t()
-    with pytest.raises(ValueError, match="must be contiguous.*Allocate it so"):
+    with pytest.raises(ValueError, match=r"must be contiguous.*Allocate it so"):
         dsa_kernels.topk_indices(torch.randn(4, 20), 8, out=out)
 
 

@@ -69,16 +69,16 @@ int sample_size(int64_t n) {
   return n < 524288 ? 1024 : kMaxSample;
 }
 
-// One entry of every n / size, at an offset that is no function of the position modulo anything
-// short, so that periodic data is sampled fairly. testing/generators.py knows these places.
+// One entry of each of `size` cells that are as good as equal and cover the row, at an offset that is
+// no function of the position modulo anything short, so that periodic data is sampled fairly.
+// testing/generators.py knows these places.
 void take_sample(const float* x, int64_t n, uint32_t seed, int size, float* sample) {
-  const int64_t stride = n / size;
-  uint32_t mask = 1;
-  while (mask * 2 <= stride && mask < 65536) mask *= 2;
-  mask -= 1;
   for (int i = 0; i < size; ++i) {
-    const uint32_t hash = (static_cast<uint32_t>(i) ^ seed) * 0x9e3779b1u;
-    sample[i] = x[i * stride + (hash >> 16 & mask)];
+    const int64_t begin = i * n / size, end = (i + 1) * n / size;
+    uint32_t hash = (static_cast<uint32_t>(i) ^ seed) * 0x9e3779b1u;
+    hash = (hash ^ hash >> 15) * 0x85ebca6bu;
+    const uint64_t width = end - begin;
+    sample[i] = x[begin + static_cast<int64_t>(hash * width >> 32)];
   }
 }
 

@@ -43,11 +43,11 @@ def hostile_rows(n: int, generator: torch.Generator) -> Iterator[tuple[str, torc
 def sampled_places(n: int, *, retry: bool = False) -> torch.Tensor:
     """Where the CPU's topk_indices samples a row of n scores (csrc/cpu/topk_indices.cpp)."""
     size = 1024 if n < 524288 else 2048
-    stride = n // size
-    mask = min(1 << (max(stride, 1).bit_length() - 1), 65536) - 1
     i = torch.arange(size)
     hashed = ((i ^ (0x5BD1E995 if retry else 0)) * 0x9E3779B1) & 0xFFFFFFFF
-    places = i * stride + ((hashed >> 16) & mask)
+    hashed = ((hashed ^ hashed >> 15) * 0x85EBCA6B) & 0xFFFFFFFF
+    begin, end = i * n // size, (i + 1) * n // size
+    places = begin + (hashed * (end - begin) >> 32)
     return places[places < n]
 
 
