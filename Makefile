@@ -163,7 +163,8 @@ $(BUILT): $(VENV)/.dependencies setup.py $(CPP_FILES) $(shell find csrc -type d)
 # brings gigabytes of CUDA libraries that nothing here uses yet. The package itself goes in without
 # its extension (DSA_CPU=0), which is built by the rule above.
 $(VENV)/.dependencies: $(VENV)/.created pyproject.toml
-	$(PIP) install -q "torch==$(TORCH)+cpu" || { \
+	@echo "Installing torch $(TORCH) into $(VENV)"
+	@$(PIP) install -q "torch==$(TORCH)+cpu" || { \
 	  echo "No CPU build of torch $(TORCH) was found; taking the index's default build."; \
 	  $(PIP) install "torch==$(TORCH)"; }
 	$(PIP) install -q "setuptools>=77" wheel ninja

@@ -3,13 +3,14 @@ a wheel the CUDA kernels, `dsa_kernels/cuda/*.fatbin`.
 
 DSA_CPU=0 leaves the extension out (the package then runs its reference). A failed build stops the
 install, except with DSA_CPU=auto, which prints why and goes on without it. CUDA kernels need nvcc
-and are left out where there is none; DSA_CUDA=1 makes that an error, DSA_CUDA=0 leaves them out.
+13 or newer and are left out without it; DSA_CUDA=1 makes that an error, DSA_CUDA=0 wants none.
 """
 
 from __future__ import annotations
 
 import os
 import platform
+import shutil
 import sys
 from pathlib import Path
 
@@ -51,6 +52,9 @@ class BuildWithCudaKernels(build_py):
         if self.editable_mode:
             return
         folder = Path(self.build_lib) / "dsa_kernels" / "cuda"
+        shutil.rmtree(folder, ignore_errors=True)  # an earlier build's would go into the wheel
+        if os.environ.get("DSA_CUDA") == "0":
+            return
         self.mkpath(str(folder))
         sys.path.insert(0, str(ROOT))
         from csrc.cuda import build

@@ -6,16 +6,17 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from csrc.cuda import build, sass_check, toolkit
+from csrc.cuda import build, sass_check
 
 ROOT = Path(__file__).parent.parent
-nvcc = toolkit.find("nvcc")
-needs_nvcc = pytest.mark.skipif(nvcc is None, reason="no nvcc on this machine")
+nvcc, told = build.usable_nvcc()
+needs_nvcc = pytest.mark.skipif(nvcc is None, reason=told)
 
 
 @needs_nvcc
@@ -40,6 +41,78 @@ def test_without_nvcc_nothing_is_built(tmp_path):
     done = run_build("--out", str(tmp_path), DSA_CUDA="0")
     assert done.returncode == 0 and "left out: DSA_CUDA=0" in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("says", "reason"),
+    [
+        ("Cuda compilation tools, release 12.4, V12.4.131", "nvcc 12.4 is older than 13"),
+        ("a wrapper", "--version names no release"),
+    ],
+)
+def test_an_old_nvcc_is_none(tmp_path, says, reason):
+    fake, out = tmp_path / "nvcc", tmp_path / "out"
+    fake.write_text(f"#!/bin/sh\necho '{says}'\n")
+    fake.chmod(0o755)
+    for wanted, fails in (("auto", False), ("1", True)):
+        done = run_build("--out", str(out), DSA_CUDA=wanted, NVCC=str(fake))
+        assert bool(done.returncode) == fails and f"{reason}." in done.stderr
+    assert not out.exists()
+
+
+def run_setup(folder, *arguments, **environment):
+    command = [sys.executable, "setup.py", "-q", *map(str, arguments)]
+    env = {**os.environ, **environment}
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_fatbins_of_an_earlier_build_do_not_stay(tmp_path):
+    stale = tmp_path / "lib" / "dsa_kernels" / "cuda" / "gone.sm90.fatbin"
+    stale.parent.mkdir(parents=True)
+    stale.touch()
+    options = ("egg_info", "--egg-base", tmp_path, "build_py", "--build-lib", tmp_path / "lib")
+    run_setup(ROOT, *options, DSA_CUDA="0")
+    assert (tmp_path / "lib" / "dsa_kernels" / "py.typed").exists() and not stale.exists()
+
+
+@pytest.fixture
+def unpacked_sdist(tmp_path):
+    """Made of a copy: an sdist is put together in the folder that it is of."""
+    tree = tmp_path / "tree"
+    unwanted = shutil.ignore_patterns("__pycache__", "*.so", "*.ptx", "*.fatbin", "*.key")
+    for name in ("csrc", "dsa_kernels", "tilelang_kernels", "tests"):
+        shutil.copytree(ROOT / name, tree / name, ignore=unwanted)
+    for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tree)
+    (tree / "csrc" / "cuda" / "build.cpython-311.pyc").touch()
+    run_setup(tree, "sdist", "--dist-dir", tmp_path)
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as tar:
+        tar.extractall(tmp_path / "sdist")
+    (folder,) = (tmp_path / "sdist").iterdir()
+    return folder
+
+
+def test_the_sdist_has_what_a_build_needs(unpacked_sdist):
+    def files(root):
+        return {p.relative_to(root) for p in root.glob("csrc/**/*") if p.is_file()}
+
+    assert files(unpacked_sdist) == {p for p in files(ROOT) if p.suffix != ".pyc"}
+    assert not (unpacked_sdist / "tests").exists()
+
+
+@pytest.mark.slow
+def test_the_sdist_makes_a_wheel(unpacked_sdist, tmp_path):
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-build-isolation", "--no-deps"]
+    command += ["--wheel-dir", str(tmp_path), str(unpacked_sdist)]
+    done = subprocess.run(command, env={**os.environ, "DSA_CUDA": "0"}, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    assert "dsa_kernels/_C.abi3.so" in names and "dsa_kernels/py.typed" in names
+    assert not [n for n in names if "/cuda/" in n or n.startswith("csrc")]
 
 
 @needs_nvcc
@@ -129,9 +202,7 @@ def test_all_kernels_compile_clean_and_are_as_expected():
 @pytest.mark.slow
 @needs_nvcc
 def test_the_wheel_has_the_fatbins(tmp_path):
-    command = [sys.executable, "setup.py", "-q", "bdist_wheel", "--dist-dir", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    run_setup(ROOT, "bdist_wheel", "--dist-dir", tmp_path)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         found = {n.partition("cuda/")[2] for n in archive.namelist() if "/cuda/" in n}

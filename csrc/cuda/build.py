@@ -30,6 +30,7 @@ ARCHITECTURES = {
     "sm80": ("compute_80", ["sm_80", "sm_90", "compute_80"]),
 }
 INCLUDE = re.compile(r'^#include "(.+)"', re.MULTILINE)
+OLDEST_NVCC = 13
 CLEAN = "0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads"
 
 
@@ -62,6 +63,20 @@ def run(command: list[str]) -> str:
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
     return done.stdout + done.stderr
+
+
+def usable_nvcc() -> tuple[str | None, str]:
+    """nvcc and what it tells of its version; or None and why there is none to use."""
+    nvcc = toolkit.find("nvcc")
+    if nvcc is None:
+        return None, f"nvcc (CUDA {OLDEST_NVCC} or newer) was not found"
+    version = subprocess.run([nvcc, "--version"], capture_output=True, text=True).stdout
+    release = re.search(r"release ((\d+)\.\d+)", version)
+    if release is None:
+        return None, f"{nvcc} --version names no release"
+    if int(release[2]) < OLDEST_NVCC:
+        return None, f"nvcc {release[1]} is older than {OLDEST_NVCC}"
+    return nvcc, version
 
 
 def complaints(report: str) -> list[str]:
@@ -119,20 +134,18 @@ def main(arguments: list[str] | None = None) -> list[str]:
     parser.add_argument("--op", action="append", help="this op's kernels only")
     options = parser.parse_args(arguments)
     wanted = os.environ.get("DSA_CUDA", "auto")
-    nvcc = None if wanted == "0" else toolkit.find("nvcc")
+    nvcc, told = (None, "DSA_CUDA=0") if wanted == "0" else usable_nvcc()
     if nvcc is None:
-        reason = "DSA_CUDA=0" if wanted == "0" else "nvcc (CUDA 13 or newer) was not found"
-        message = f"The CUDA kernels are left out: {reason}."
+        message = f"The CUDA kernels are left out: {told}."
         if wanted == "1":
             raise SystemExit(message)
         print(message, file=sys.stderr)
         return []
-    version = run([nvcc, "--version"])
     options.out.mkdir(parents=True, exist_ok=True)
     chosen = sources(options.op)
     with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS", os.cpu_count() or 1))) as pool:
         jobs = [
-            pool.submit(build, s, options.out, nvcc, version, options.ptx_only, options.fault)
+            pool.submit(build, s, options.out, nvcc, told, options.ptx_only, options.fault)
             for s in chosen
         ]
         stems = [job.result() for job in jobs]
