@@ -69,8 +69,8 @@ int sample_size(int64_t n) {
   return n < 524288 ? 1024 : kMaxSample;
 }
 
-// One entry of each of `size` cells that are as good as equal and cover the row, at an offset that is
-// no function of the position modulo anything short, so that periodic data is sampled fairly.
+// One entry of each of `size` cells, as good as equal, that cover the row; at an offset that is no
+// function of the position modulo anything short, so that periodic data is sampled fairly.
 // testing/generators.py knows these places.
 void take_sample(const float* x, int64_t n, uint32_t seed, int size, float* sample) {
   for (int i = 0; i < size; ++i) {
