@@ -40,13 +40,23 @@ def problem_on(op: str, gpu: str) -> str | None:
     return None
 
 
+def emulator_problem() -> str | None:
+    """Why there is no emulator here, or None."""
+    if importlib.util.find_spec("ptx_emulator") is not None:
+        return None
+    return (
+        "ptx_emulator is not importable: it is part of the repository and not of the wheel "
+        "(run from the repository's root, or put that on PYTHONPATH)"
+    )
+
+
 def emulation_problem(op: str) -> str | None:
     """Why `op` cannot run in the emulator here, or None. Looks for files only, builds nothing."""
+    if problem := emulator_problem():  # first: a wheel has no PTX either, and no `make ptx`
+        return problem
     for kernels in KERNELS_OF.get(op, (op,)):
         if not any(code_directory().glob(f"{kernels}.*.ptx")):
             return f"there is no PTX of {kernels} in {code_directory()} (run `make ptx`)"
-    if importlib.util.find_spec("ptx_emulator") is None:
-        return "ptx_emulator is not importable: it is in the repository, not in the wheel"
     return None
 
 

@@ -24,7 +24,10 @@ def ported() -> tuple[str, ...]:
 def problem() -> str | None:
     """Why no kernel can be compiled here, or None."""
     if importlib.util.find_spec("tilelang") is None:
-        return "tilelang is not installed (pip install 'dsa_kernels[tilelang]')"
+        return (
+            "tilelang is not installed "
+            "(in the repository: pip install --no-build-isolation '.[tilelang]')"
+        )
     compilers = importlib.import_module(f"{PACKAGE}.toolchain.compilers")
     try:
         compilers.find_hipcc() if torch.version.hip else compilers.find_nvcc()

@@ -7,7 +7,7 @@ import ctypes
 import torch
 
 from dsa_kernels import _tilelang
-from dsa_kernels._cuda import code_directory
+from dsa_kernels._cuda import code_directory, emulator_problem
 from dsa_kernels._native import extension_path
 
 
@@ -47,6 +47,8 @@ def warmup(device: torch.device | str | int | None = None, *, backend: str | Non
     path, pattern = extension_path(), "*.ptx" if emulated else "*.fatbin"
     if path is None:
         raise RuntimeError("warmup: the extension is not built (run `pip install .`).")
+    if emulated and (problem := emulator_problem()):
+        raise RuntimeError(f"warmup: {problem}.")
     if not any(code_directory().glob(pattern)):
         raise RuntimeError(f"warmup: there is no {pattern} in {code_directory()}.")
     library = ctypes.CDLL(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import json
 import shlex
@@ -12,7 +13,7 @@ import sys
 import pytest
 import torch
 
-from dsa_kernels import __main__ as command_line
+from dsa_kernels import __main__ as command_line, _gpu
 from dsa_kernels._op import OPS
 from dsa_kernels.cli import bench, fuzz, output
 from dsa_kernels.testing.cases import case
@@ -67,6 +68,18 @@ def test_info(capsys):
     assert all(op in text for op in OPS)
     assert f"torch       {torch.__version__}" in text
     assert "tilelang (all ops): this version has no tilelang implementation for cpu" in text
+
+
+def test_info_says_that_it_sees_no_gpu(capsys, monkeypatch):
+    """Without a GPU every backend counts as one that runs, so that calls can be traced for one."""
+    said = "No GPU is seen here."
+    monkeypatch.setattr(_gpu, "current", lambda: None)
+    assert said in run(capsys, "info", "--device", "cuda")[1]
+    assert json.loads(run(capsys, "info", "--device", "cuda", "--json")[1])["gpu"] is None
+    assert said not in run(capsys, "info")[1]
+    monkeypatch.setattr(_gpu, "current", lambda: "sm_90")
+    text = run(capsys, "info", "--device", "cuda")[1]
+    assert said not in text and "gpu         sm_90" in text
 
 
 def test_info_json_as_a_program():
@@ -126,6 +139,30 @@ def test_bench_filters(capsys):
     assert text.split() == [word for name in named for word in ("mqa_logits", name)]
     assert named
     assert run(capsys, "bench", "--list", "--shape", "no such shape")[0] == 2
+
+
+def test_bench_of_a_missing_backend(capsys):
+    status, text = run(capsys, "bench", "--op", "topk_indices", "--backend", "tilelang", "--quick")
+    assert status == 2
+    assert text == (
+        "tilelang cannot run on cpu: this version has no tilelang implementation for cpu\n"
+    )
+    status, text = run(capsys, "bench", "--backend", "tilelang", "--shape", "no such shape")
+    assert status == 2 and text.startswith("no shape fits")
+
+
+def test_the_emulator_is_missing_before_its_code_is(capsys, monkeypatch, tmp_path):
+    """As from a wheel, which has neither: `make ptx` would be no help."""
+    monkeypatch.setenv("DSA_CUDA_CODE", str(tmp_path))
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda n: None if n == "ptx_emulator" else find_spec(n)
+    )
+    monkeypatch.setitem(OPS["topk_indices"]._available, ("emulated", "cpu"), False)
+    argv = ["bench", "--op", "topk_indices", "--backend", "emulated", "--quick"]
+    status, text = run(capsys, *argv)
+    assert status == 2
+    assert "emulated cannot run on cpu: ptx_emulator is not importable: it is part" in text
 
 
 def test_bench_does_not_wait_for_the_reference():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -194,6 +196,24 @@ def test_a_text_that_is_too_short_is_refused(tmp_path, capsys):
 def test_bad_arguments_are_refused(arguments):
     with pytest.raises(SystemExit):
         parse(*arguments)
+
+
+INSTALL = "(in the repository: pip install --no-build-isolation '.[transformers]')"
+
+
+def test_without_transformers_it_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setattr(demo.importlib.util, "find_spec", lambda _: None)
+    assert demo.main(parse()) == 2
+    assert capsys.readouterr().err == f"demo: transformers 5.23 is not installed\n{INSTALL}\n"
+
+
+def test_the_integration_without_transformers_says_what_to_install():
+    program = "import sys; sys.modules['transformers'] = None\n"
+    program += "import dsa_kernels.integrations.transformers"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("ModuleNotFoundError: dsa_kernels.integrations.transformers needs")
+    assert last.endswith(INSTALL)
 
 
 TINY = ("--contexts=48,96", "--topk=32", "--chunk=40", "--heads=2", "--steps=2", "--threads=2")

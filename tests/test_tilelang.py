@@ -227,4 +227,7 @@ def test_what_is_missing_is_said(monkeypatch):
     with pytest.raises(RuntimeError, match="warmup: nvcc was not found"):
         dsa_kernels.warmup("cuda:0", backend="tilelang")
     monkeypatch.setattr(_tilelang.importlib.util, "find_spec", lambda _: None)
-    assert _tilelang.problem() == "tilelang is not installed (pip install 'dsa_kernels[tilelang]')"
+    assert _tilelang.problem() == (
+        "tilelang is not installed "
+        "(in the repository: pip install --no-build-isolation '.[tilelang]')"
+    )

@@ -327,6 +327,20 @@ def test_enable_again_sets_the_options():
     assert model.config._attn_implementation == "eager"
 
 
+@pytest.mark.slow
+def test_compiled():
+    """More tokens than products.MIN_ROWS, so that not compiled they go to oneDNN."""
+    model, ids = make_model("deepseek", num_hidden_layers=1), text(1, 100)
+    enable(model)
+    torch._dynamo.reset()
+    expected = model(ids).logits
+    got = torch.compile(model)(ids).logits
+    torch.testing.assert_close(got, expected, atol=1e-4, rtol=0)
+    with pytest.raises(torch._dynamo.exc.TorchDynamoException):
+        torch._dynamo.reset()
+        torch.compile(model, fullgraph=True)(ids)
+
+
 class Shapes(TorchDispatchMode):
     """Records the shape of every tensor that an operator makes."""
 

@@ -83,6 +83,25 @@ def test_layers_that_do_more_than_the_product_are_called(through_onednn, make):
     assert not through_onednn
 
 
+def test_compiled_code_stays_with_torch(through_onednn):
+    """Inductor, which fails on oneDNN's product, would take long; test_transformers.py has it."""
+    torch.manual_seed(0)
+    layer, x = torch.nn.Linear(96, 80), torch.randn(64, 96)
+    b = torch.randn(3, 96, 40)
+
+    def both(x):
+        out = torch.empty(64, 3, 40)
+        products.bmm_into(x.expand(3, -1, -1), b, out)
+        return products.linear(layer, x), out
+
+    torch._dynamo.reset()
+    with torch.no_grad():
+        expected, there = both(x), len(through_onednn)
+        got = torch.compile(both, fullgraph=True, backend="eager")(x)
+    assert there == len(through_onednn) == 2
+    torch.testing.assert_close(got, expected)
+
+
 @pytest.mark.parametrize("reason", ["few rows", "bfloat16", "autocast", "disabled"])
 def test_what_stays_with_torch(through_onednn, reason):
     layer, x = torch.nn.Linear(96, 80), torch.ones(64, 96)

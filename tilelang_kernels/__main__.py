@@ -75,7 +75,11 @@ def lower_ascend(op: str, out: Path) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tilelang_kernels", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tilelang_kernels",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("lower", help="source and objects, ahead of time")
     command.add_argument("--target", required=True, choices=sorted([*TARGETS, ascend.NAME]))

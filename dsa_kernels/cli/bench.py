@@ -96,6 +96,14 @@ def rows_of(args: argparse.Namespace) -> list[tuple[str, str, dict, str]]:
     return rows
 
 
+def why_no_rows(args: argparse.Namespace) -> list[str]:
+    ops = [op for op in select.chosen_ops(args) if any(args.shape in s for s in case(op).BENCH)]
+    if not ops:
+        return ["no shape fits; see `python -m dsa_kernels bench --list`"]
+    reasons = {(b, OPS[op].unavailable(b, "cpu")): None for op in ops for b in args.backend}
+    return [f"{backend} cannot run on cpu: {reason}" for backend, reason in reasons]
+
+
 def run_row(op: str, name: str, shape: dict, backend: str, *, budget: float, asked: bool) -> dict:
     work = case(op).work(**shape)
     result = {"op": op, "shape": name, "parameters": shape, "backend": backend}
@@ -116,7 +124,7 @@ def main(args: argparse.Namespace) -> int:
         torch.set_num_threads(args.threads)
     rows = rows_of(args)
     if not rows:
-        print("no shape fits; see `python -m dsa_kernels bench --list`")
+        print("\n".join(why_no_rows(args)))
         return 2
     if args.list:
         for op, name in dict.fromkeys((op, name) for op, name, _, _ in rows):

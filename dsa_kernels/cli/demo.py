@@ -8,6 +8,7 @@ with 1 if a process fails or the results disagree (`--check`: or if the gain is 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import subprocess
 import sys
@@ -158,6 +159,13 @@ def run_worker(name: str, spec: Spec, phases: Phases) -> dict:
 
 
 def main(args: argparse.Namespace) -> int:
+    if importlib.util.find_spec("transformers") is None:
+        print(
+            "demo: transformers 5.23 is not installed\n"
+            "(in the repository: pip install --no-build-isolation '.[transformers]')",
+            file=sys.stderr,
+        )
+        return 2
     with tempfile.TemporaryDirectory(prefix="dsa_kernels_demo_") as folder:
         return Demo(args, Path(folder)).main()
 

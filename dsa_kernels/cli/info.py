@@ -13,9 +13,16 @@ from pathlib import Path
 import torch
 
 import dsa_kernels
+from dsa_kernels import _gpu
 from dsa_kernels._native import cpu_isa, extension_path
 from dsa_kernels._op import BACKENDS, OPS
 from dsa_kernels.cli import output
+
+# Without a GPU nothing rules a backend out, so that calls can be traced for one.
+NO_GPU = (
+    "No GPU is seen here. These are the backends that calls on CUDA tensors choose from; "
+    "which of them a GPU can run, and so which is chosen, depends on the GPU."
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +39,8 @@ def main(args: argparse.Namespace) -> int:
         print(ops_markdown(), end="")
         return 0
     facts, ops = environment(), backends_of_ops(args.device)
+    if args.device == "cuda":
+        facts["gpu"] = _gpu.current()
     if args.json:
         output.print_json({**facts, "device": args.device, "ops": ops})
         return 0
@@ -40,6 +49,8 @@ def main(args: argparse.Namespace) -> int:
         print(f"{label:<12}{'-' if value is None else value}")
     rows = [[op, ", ".join(entry["available"])] for op, entry in ops.items()]
     print(f"\n{output.table([f'op on {args.device}', 'backends, best first'], rows, left=2)}")
+    if args.device == "cuda" and facts["gpu"] is None:
+        print(f"\n{textwrap.fill(NO_GPU, output.WIDTH)}")
     print("\nnot available:")
     for line in _absences(ops):
         print(textwrap.fill(line, output.WIDTH, initial_indent="  ", subsequent_indent="    "))

@@ -5,7 +5,16 @@ See docs/transformers.md.
 
 from __future__ import annotations
 
-import transformers
+try:
+    import transformers
+except ModuleNotFoundError as error:
+    if error.name != "transformers":  # it is there, and lacks something itself
+        raise
+    raise ModuleNotFoundError(
+        "dsa_kernels.integrations.transformers needs transformers 5.23, which is not installed "
+        "(in the repository: pip install --no-build-isolation '.[transformers]')",
+        name="transformers",
+    ) from error
 
 try:
     from dsa_kernels.integrations.transformers.patching import disable, enable

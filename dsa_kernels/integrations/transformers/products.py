@@ -42,7 +42,8 @@ def _is_plain(layer: torch.nn.Module) -> bool:
 
 def _through_onednn(rows: int, x: torch.Tensor, weight: torch.Tensor) -> bool:
     return (
-        rows >= MIN_ROWS
+        not torch.compiler.is_compiling()  # inductor cannot lower oneDNN's product, as it is called
+        and rows >= MIN_ROWS
         and x.device.type == weight.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
         and type(x.data) is type(weight.data) is torch.Tensor
