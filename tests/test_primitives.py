@@ -19,11 +19,12 @@ from bench.gpu.primitives import (
     difference,
     emulated,
 )
-from csrc.cuda import toolkit
+from csrc.cuda import build
 from dsa_kernels.testing.emulation import SCHEDULES
 
 CASES = cases()
-pytestmark = pytest.mark.skipif(toolkit.find("nvcc") is None, reason="no nvcc on this machine")
+nvcc, told = build.usable_nvcc()
+pytestmark = pytest.mark.skipif(nvcc is None, reason=told)
 
 
 @pytest.fixture(scope="module")

@@ -30,17 +30,9 @@ def oracle(row: list[float], topk: int) -> list[int]:
     return best + [-1] * (topk - len(best))
 
 
-# The last three: more than the CPU bisects in place, and no more than it collects at once.
-SIZES = [
-    (1, 1),
-    (7, 8),
-    (300, 64),
-    (2500, 2048),
-    (5000, 4096),
-    (5000, 1024),
-    (6900, 2048),
-    (12_000, 2048),
-]
+# More than the CPU bisects in place, and no more than it collects at once.
+COLLECTED_WHOLE = [(5000, 1024), (6900, 2048), (12_000, 2048)]
+SIZES = [(1, 1), (7, 8), (300, 64), (2500, 2048), (5000, 4096), *COLLECTED_WHOLE]
 HOSTILE = [name for name, _ in hostile_rows(8, torch.Generator())]
 
 
@@ -260,14 +252,7 @@ def test_direct_call_with_bad_arguments_raises():
             op(*args)
 
 
-SAMPLED_SIZES = [
-    (5000, 64),
-    (5000, 1024),
-    (6900, 2048),
-    (12_000, 2048),
-    (20_000, 2048),
-    (131_072, 2048),
-]
+SAMPLED_SIZES = [(5000, 64), *COLLECTED_WHOLE, (20_000, 2048), (131_072, 2048)]
 ADVERSARIAL = [name for name, _ in adversarial_rows(8192, 8)]
 
 

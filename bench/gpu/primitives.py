@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from csrc.cuda import build, toolkit
+from csrc.cuda import build
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "tests" / "cuda" / "primitives.cu"
@@ -66,12 +66,11 @@ class Primitive:
 
 def compile_primitives(*, ptx_only: bool) -> Path:
     """The stem of build/primitives/primitives.{ptx,fatbin}; raises SystemExit where nvcc fails."""
-    nvcc = toolkit.find("nvcc")
+    nvcc, told = build.usable_nvcc()
     if nvcc is None:
-        raise SystemExit("nvcc (CUDA 13 or newer) was not found")
+        raise SystemExit(told)
     BUILT.mkdir(parents=True, exist_ok=True)
-    version = build.run([nvcc, "--version"])
-    build.compile_source(SOURCE, BUILT / "primitives", "sm90", nvcc, version, ptx_only=ptx_only)
+    build.compile_source(SOURCE, BUILT / "primitives", "sm90", nvcc, told, ptx_only=ptx_only)
     return BUILT / "primitives"
 
 

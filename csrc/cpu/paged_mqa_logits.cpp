@@ -28,7 +28,8 @@ void paged_mqa_logits(const PagedMqaLogitsParams& p) {
   const int64_t batch = p.q.size[0], next_n = p.q.size[1], max_seq_len = p.out.size[1];
   const ScoreShape shape{static_cast<int>(p.q.size[2]), static_cast<int>(p.q.size[3]), p.q.dtype,
                          p.out.dtype};
-  const int64_t addressable = p.cache.size[0] == 0 ? 0 : p.cache.size[1] * p.block_table.size[1];
+  const int64_t addressable =
+      RequestPages(p.block_table, 0, p.cache.size[0], p.cache.size[1]).positions();
 
   const auto seq_len_of = [&](int64_t b, int64_t n) {
     const int64_t length =

@@ -15,9 +15,11 @@ struct RequestPages {
         num_pages(num_pages),
         page_size(page_size) {}
 
+  int64_t positions() const { return max_pages * page_size; }
+
   // -1 where the position has no valid page.
   int64_t slot(int64_t position) const {
-    if (position < 0 || position >= max_pages * page_size) return -1;
+    if (position < 0 || position >= positions()) return -1;
     const int64_t page = pages[position / page_size];
     return page < 0 || page >= num_pages ? -1 : page * page_size + position % page_size;
   }

@@ -11,10 +11,11 @@ READERS = ("cuobjdump", "nvdisasm")  # of machine code; the package triton has t
 
 
 def find(name: str) -> str | None:
-    """On PATH; then beside nvcc, in CUDA_HOME (/usr/local/cuda). NVCC comes first for nvcc."""
+    """On PATH; then beside nvcc, in CUDA_HOME, in /usr/local/cuda. NVCC comes first for nvcc."""
     if name == "nvcc" and (path := shutil.which(os.environ.get("NVCC", ""))):
         return path
-    folders = [Path(os.environ.get("CUDA_HOME", "/usr/local/cuda"), "bin")]
+    homes = (os.environ.get("CUDA_HOME"), "/usr/local/cuda")
+    folders = [Path(home, "bin") for home in homes if home]
     if name != "nvcc" and (nvcc := find("nvcc")):
         folders.insert(0, Path(nvcc).resolve().parent)
     if name in READERS:

@@ -85,9 +85,9 @@ def indexer_topk(
     Raises:
         TypeError, ValueError: an argument that does not fit the table above, or requires grad.
     """
-    check_topk(OP, topk)
     if has_dims(q, 3) and has_dims(k, 2):
         if out is None:
+            check_topk(OP, topk)
             out = q.new_empty((q.shape[0], topk), dtype=torch.int32)
         if workspace is None:
             size = workspace_bytes(q.shape[0], k.shape[0])

@@ -71,13 +71,13 @@ def paged_indexer_topk(
     Raises:
         TypeError, ValueError: an argument that does not fit the table above, or requires grad.
     """
-    check_topk(OP, topk)
-    check_max_seq_len(max_seq_len)
     if has_dims(q, 4) and has_dims(weights, 2):
         seq_lens = lengths_per_token(seq_lens, q.shape[1])
         if out is None:
+            check_topk(OP, topk)
             out = q.new_empty((weights.shape[0], topk), dtype=torch.int32)
         if workspace is None:
+            check_max_seq_len(max_seq_len)
             size = workspace_bytes(weights.shape[0], max_seq_len, q.shape[1])
             workspace = q.new_empty((size,), dtype=torch.uint8)
     OP(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from dsa_kernels._op import Op
+from dsa_kernels._op import Op, has_dims
 from dsa_kernels.reference.topk_indices import topk_indices as reference
 
 MAX_TOPK = 4096
@@ -64,8 +64,8 @@ def topk_indices(
     Raises:
         TypeError, ValueError: an argument that does not fit the table above, or requires grad.
     """
-    check_topk(OP, topk)
-    if out is None and isinstance(scores, torch.Tensor) and scores.dim() == 2:
+    if out is None and has_dims(scores, 2):
+        check_topk(OP, topk)
         out = scores.new_empty((scores.shape[0], topk), dtype=torch.int32)
     OP(scores, row_start, row_end, topk, out, backend=backend)
     return out
